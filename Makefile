@@ -1,0 +1,53 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Everything happens inside .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := $(shell git ls-files csrc CMakeLists.txt setup.py pyproject.toml _build 2>/dev/null)
+
+.PHONY: demo test test-slow lint format bench docs-tables cuda-all clean help
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(VENV)/.extension $(VENV)/.demo  ## three real tasks end to end (about 15 minutes on 2 cores)
+	$(BIN)/lets demo
+
+test: $(VENV)/.extension  ## the default test suite
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.extension  ## also the tests marked slow
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/.dependencies  ## ruff, clang-format, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs $(BIN)/clang-format --dry-run --Werror
+	$(BIN)/mypy
+
+format: $(VENV)/.dependencies  ## rewrite sources in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	git ls-files '*.cpp' '*.h' '*.cu' '*.cuh' | xargs $(BIN)/clang-format -i
+
+bench: $(VENV)/.extension  ## op microbenchmarks; rows go to bench/results/
+	$(BIN)/python -m bench.run
+
+docs-tables: $(VENV)/.dependencies  ## regenerate the tables in docs/ from bench/results/
+	$(BIN)/python -m bench.tables
+
+clean:  ## remove everything that was built, .venv included
+	rm -rf build dist *.egg-info $(VENV) lets_ext/*.so
+
+$(VENV)/.dependencies: requirements/torch.txt requirements/dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -r requirements/torch.txt
+	$(BIN)/pip install -q -r requirements/dev.txt
+	touch $@
+
+$(VENV)/.extension: $(VENV)/.dependencies $(NATIVE)
+	LETS_REQUIRE_EXT=1 $(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.dependencies requirements/demo.txt
+	$(BIN)/pip install -q --no-deps -r requirements/demo.txt
+	touch $@
