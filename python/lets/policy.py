@@ -1,0 +1,217 @@
+"""Policy: one task's searched architecture, two letters per layer (METHOD sections 3, 4 and 12)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lets.errors import LetsError
+
+FIG2B = ("pppppfppfpff", "pppfffpfffff")
+
+
+class LayerCase(str, Enum):
+    """What a task computes in a layer: the source of its input and the output rows that are read."""
+
+    BYPASS = "bypass"
+    P_ALL = "p-all"
+    P_CLS = "p-cls"
+    F_ALL = "f-all"
+    F_CLS = "f-cls"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Selectors of one task; `p` is the frozen encoder's activation, `f` the task's own.
+
+    Args:
+        input: letter j chooses the input of layer j, x^p_{j-1} or x^f_{j-1}; letter 0 is `p`.
+        pool: letter j chooses the [CLS] row that layer j hands to the head, of x^p_j or x^f_j.
+    """
+
+    input: str
+    pool: str
+
+    def __post_init__(self) -> None:
+        for name in ("input", "pool"):
+            letters = getattr(self, name)
+            if not isinstance(letters, str):
+                raise LetsError(
+                    f"policy: {name} must be a string of letters p and f, "
+                    f"got {type(letters).__name__}"
+                )
+            wrong = re.search("[^pf]", letters)
+            if wrong:
+                raise LetsError(
+                    f"policy: {name} must hold only the letters p and f, "
+                    f"got {wrong.group()!r} at layer {wrong.start()} of {letters!r}"
+                )
+            if not letters:
+                raise LetsError(f"policy: {name} must have one letter per layer, got none")
+        if len(self.input) != len(self.pool):
+            raise LetsError(
+                "policy: input and pool must be equally long (one letter per layer), "
+                f"got {len(self.input)} and {len(self.pool)} letters"
+            )
+        if self.input[0] != "p":
+            raise LetsError(
+                "policy: input must start with p (layer 0 has only the shared embeddings to read), "
+                f"got {self.input!r}"
+            )
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.input)
+
+    @cached_property
+    def _liveness(self) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+        live, feeds = [False] * self.num_layers, [False] * self.num_layers
+        read = False
+        for j in reversed(range(self.num_layers)):
+            feeds[j] = read
+            live[j] = read or self.pool[j] == "f"
+            read = live[j] and self.input[j] == "f"
+        return tuple(live), tuple(feeds)
+
+    @property
+    def live(self) -> tuple[bool, ...]:
+        """Per layer: does anything read the task's own output of it?"""
+        return self._liveness[0]
+
+    @property
+    def feeds(self) -> tuple[bool, ...]:
+        """Per layer: does a live layer above read all rows of its output?"""
+        return self._liveness[1]
+
+    @cached_property
+    def cases(self) -> tuple[LayerCase, ...]:
+        return tuple(
+            LayerCase(f"{source}-{'all' if feeds else 'cls'}") if live else LayerCase.BYPASS
+            for source, live, feeds in zip(self.input, self.live, self.feeds, strict=True)
+        )
+
+    @cached_property
+    def chains(self) -> tuple[tuple[int, ...], ...]:
+        """Runs of live layers linked by input f, bottom to top; chains do not read each other."""
+        chains: list[list[int]] = []
+        for j in self.live_layers:
+            if self.input[j] == "p":
+                chains.append([])
+            chains[-1].append(j)
+        return tuple(map(tuple, chains))
+
+    @property
+    def live_layers(self) -> tuple[int, ...]:
+        return tuple(j for j, live in enumerate(self.live) if live)
+
+    @cached_property
+    def frozen_hidden(self) -> frozenset[int]:
+        """The layers j whose frozen output x^p_j somebody reads; -1 is the embedding output."""
+        pooled = {j for j, letter in enumerate(self.pool) if letter == "p"}
+        return frozenset(pooled | {j - 1 for j in self.frozen_qkv})
+
+    @cached_property
+    def frozen_qkv(self) -> frozenset[int]:
+        """The layers whose cached Q, K, V of the frozen encoder are read: live, with input p."""
+        return frozenset(j for j in self.live_layers if self.input[j] == "p")
+
+    def check_num_layers(self, num_layers: int, encoder: str) -> Policy:
+        """Return the policy itself if it fits an encoder of `num_layers` layers."""
+        if self.num_layers != num_layers:
+            raise LetsError(
+                f"policy: input and pool must have {num_layers} letters, "
+                f"one per layer of {encoder}, got {self.num_layers}"
+            )
+        return self
+
+    def to_dict(self) -> dict[str, str]:
+        return {"input": self.input, "pool": self.pool}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Policy:
+        if not isinstance(data, Mapping):
+            raise LetsError(
+                'policy: must be a JSON object {"input": "...", "pool": "..."}, '
+                f"got {type(data).__name__}"
+            )
+        missing = [key for key in ("input", "pool") if key not in data]
+        unknown = sorted(str(key) for key in data if key not in ("input", "pool"))
+        if missing or unknown:
+            found = [f"missing {key!r}" for key in missing] + [
+                f"unknown {key!r}" for key in unknown
+            ]
+            raise LetsError(
+                f"policy: must have the keys input and pool alone, got {', '.join(found)}"
+            )
+        return cls(data["input"], data["pool"])
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Policy:
+        """Read a policy file; the error names the file."""
+        path = Path(path)
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise LetsError(f"policy: cannot read {path}: {error.strerror or error}") from error
+        except (ValueError, RecursionError) as error:
+            raise LetsError(f"policy: {path} is not JSON: {error}") from error
+        try:
+            return cls.from_dict(data)
+        except LetsError as error:
+            raise LetsError(f"{path}: {error}") from None
+
+    @classmethod
+    def preset(cls, name: str, num_layers: int) -> Policy:
+        """A built-in policy: `fig2b` (12 layers) or `g-<g>` (g chains that hold all layers)."""
+        if name == "fig2b":
+            return cls(*FIG2B).check_num_layers(num_layers, "the encoder (preset fig2b)")
+        groups = _group_count(name)
+        if groups is None:
+            raise LetsError(f"policy: preset must be fig2b or g-<number of groups>, got {name!r}")
+        starts = group_starts(num_layers, groups)
+        return cls(
+            "".join("p" if j in starts else "f" for j in range(num_layers)), "f" * num_layers
+        )
+
+    @classmethod
+    def from_spec(cls, spec: str, num_layers: int, encoder: str = "the encoder") -> Policy:
+        """A preset's name or the path of a JSON file, checked against the encoder's layers."""
+        if spec == "fig2b" or _group_count(spec) is not None:
+            return cls.preset(spec, num_layers)
+        if not Path(spec).exists():
+            raise LetsError(
+                f"policy: {spec} is neither a file nor a preset (fig2b, g-<number of groups>)"
+            )
+        try:
+            return cls.from_json(spec).check_num_layers(num_layers, encoder)
+        except LetsError as error:
+            text = str(error)
+            raise LetsError(text if spec in text else f"{spec}: {text}") from None
+
+
+def group_starts(num_layers: int, groups: int) -> frozenset[int]:
+    """First layers of `groups` equal contiguous groups, whose input is p (METHOD section 3).
+
+    Unequal groups are refused: the longest group decides the speed-up that a user asks for.
+    """
+    if groups < 1 or num_layers % groups:
+        allowed = ", ".join(str(g) for g in range(1, num_layers + 1) if num_layers % g == 0)
+        raise LetsError(
+            f"policy: the number of groups must divide the {num_layers} layers ({allowed}), "
+            f"got {groups}"
+        )
+    return frozenset(range(0, num_layers, num_layers // groups))
+
+
+def _group_count(name: str) -> int | None:
+    match = re.fullmatch(r"g-(\d{1,4})", name)
+    return int(match.group(1)) if match else None
