@@ -1,0 +1,1 @@
+"""Computation-aware differentiable search of a policy."""

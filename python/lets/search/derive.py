@@ -1,0 +1,16 @@
+"""From alphas to a Policy."""
+
+from __future__ import annotations
+
+import torch
+
+from lets.policy import Policy
+from lets.search.selectors import INPUT, POOL, Selectors
+
+
+@torch.no_grad()
+def derive_policy(selectors: Selectors) -> Policy:
+    """Arg-max of every selector after the group restriction; a tie goes to p, the cheaper one."""
+    free = (selectors.alphas[..., 1] > selectors.alphas[..., 0]) & ~selectors.fixed
+    letters = ["".join("f" if f else "p" for f in kind) for kind in free.tolist()]
+    return Policy(input=letters[INPUT], pool=letters[POOL])

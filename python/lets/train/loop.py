@@ -1,0 +1,176 @@
+"""The one training loop of all stages with a single optimizer: deterministic and resumable."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lets.errors import LetsError
+from lets.progress import Progress
+from lets.train.batches import Batches
+from lets.train.checkpoint import Checkpoint, CheckpointStore
+from lets.train.optim import (
+    linear_factor,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    set_rates,
+)
+from lets.train.seeds import seed_everything
+
+
+@dataclass(frozen=True)
+class LoopPlan:
+    """How long and how a loop runs."""
+
+    stage: str
+    seed: int
+    total_steps: int
+    warmup_steps: int = 0
+    decay: bool = True  # False: the rate stays after the warm-up
+    max_grad_norm: float = 1.0  # 0: no clipping
+    save_steps: int = 0  # 0: checkpoints at epoch ends only
+
+
+@dataclass
+class LoopState:
+    """Everything a resumed loop continues from, apart from tensors; JSON."""
+
+    step: int = 0
+    loss_sum: float = 0.0  # of the current epoch
+    loss_count: int = 0
+    best_score: float | None = None
+    best_step: int | None = None
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train(
+    plan: LoopPlan,
+    *,
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    compute_loss: Callable[[int, list[int]], Tensor],
+    evaluate: Callable[[], float] | None = None,
+    checkpoints: CheckpointStore | None = None,
+    progress: Progress | None = None,
+) -> LoopState:
+    """Train `parameters` in place; with `evaluate` they end as the best evaluation's.
+
+    Every step seeds torch's generators from (seed, stage, step), so dropout needs no saved state.
+
+    Args:
+        compute_loss: (step, row numbers) → scalar loss.
+        evaluate: Development score, higher is better; called after every epoch.
+    """
+    progress = progress or Progress()
+    state, best = _restore(checkpoints, parameters, optimizer)
+    progress.start(plan.stage, plan.total_steps, state.step)
+    begun = time.perf_counter() - state.seconds
+    while state.step < plan.total_steps:
+        step, rows = state.step, batches.at(state.step)
+        seed_everything(plan.seed, plan.stage, "step", step)
+        factor = linear_factor(step, plan.total_steps, plan.warmup_steps)
+        set_rates(optimizer, factor if plan.decay or step < plan.warmup_steps else 1.0)
+        optimizer.zero_grad(set_to_none=True)
+        loss = compute_loss(step, rows)
+        value = check_loss(plan.stage, loss, step, rows)
+        loss.backward()
+        if plan.max_grad_norm > 0:
+            torch.nn.utils.clip_grad_norm_(list(parameters.values()), plan.max_grad_norm)
+        optimizer.step()
+        state.step += 1
+        state.loss_sum += value
+        state.loss_count += 1
+        progress.advance(plan.stage, state.step, loss=value)
+        epoch_over = state.step % batches.per_epoch == 0 or state.step == plan.total_steps
+        state.seconds = time.perf_counter() - begun
+        if epoch_over:
+            best = _end_epoch(state, batches.per_epoch, parameters, evaluate, best)
+        due = plan.save_steps > 0 and state.step % plan.save_steps == 0
+        if checkpoints is not None and state.step < plan.total_steps and (epoch_over or due):
+            _save(checkpoints, state, parameters, optimizer, best)
+    if best:
+        _copy_into(parameters, best)
+    progress.finish(plan.stage)
+    return state
+
+
+def warmup_steps(steps: int | None, ratio: float, total: int) -> int:
+    """Number of warm-up steps: as given (at most all), or a share of all steps."""
+    return min(steps, total) if steps is not None else round(ratio * total)
+
+
+def check_loss(stage: str, loss: Tensor, step: int, rows: list[int]) -> float:
+    """The loss as a number; stops the run when it is not finite."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise LetsError(
+            f"{stage}: loss must be finite, got {value} at step {step + 1} "
+            f"(training rows {', '.join(map(str, rows))}); lower the learning rates"
+        )
+    return value
+
+
+def _end_epoch(
+    state: LoopState,
+    per_epoch: int,
+    parameters: Mapping[str, Tensor],
+    evaluate: Callable[[], float] | None,
+    best: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    entry: dict[str, Any] = {
+        "epoch": state.step / per_epoch,
+        "step": state.step,
+        "loss": state.loss_sum / state.loss_count,
+    }
+    state.loss_sum, state.loss_count = 0.0, 0
+    if evaluate is not None:
+        score = evaluate()
+        entry["score"] = score
+        if state.best_score is None or math.isnan(state.best_score) or score > state.best_score:
+            state.best_score, state.best_step = score, state.step
+            best = {name: p.detach().clone() for name, p in parameters.items()}
+    state.history.append(entry)
+    return best
+
+
+def _save(
+    checkpoints: CheckpointStore,
+    state: LoopState,
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    best: dict[str, Tensor],
+) -> None:
+    tensors = {"model": parameters, "optimizer": optimizer_tensors(optimizer)}
+    if best:
+        tensors["best"] = best
+    checkpoints.save(state.step, tensors, vars(state))
+
+
+def _restore(
+    checkpoints: CheckpointStore | None,
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> tuple[LoopState, dict[str, Tensor]]:
+    found: Checkpoint | None = checkpoints.load() if checkpoints is not None else None
+    if found is None:
+        return LoopState(), {}
+    _copy_into(parameters, found.tensors["model"])
+    load_optimizer_tensors(optimizer, found.tensors["optimizer"])
+    return LoopState(**found.state), found.tensors.get("best", {})
+
+
+@torch.no_grad()
+def _copy_into(parameters: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
+    missing = sorted(set(parameters) ^ set(source))
+    if missing:
+        raise LetsError(f"checkpoint: parameters differ from the model's: {', '.join(missing[:5])}")
+    for name, parameter in parameters.items():
+        parameter.copy_(source[name])
