@@ -17,7 +17,7 @@ FIG2B = ("pppppfppfpff", "pppfffpfffff")
 
 
 class LayerCase(str, Enum):
-    """What a task computes in a layer: the source of its input and the output rows that are read."""
+    """What a task computes in a layer: its source and the output rows that are read."""
 
     BYPASS = "bypass"
     P_ALL = "p-all"

@@ -82,8 +82,10 @@ def test_chain_alive_through_its_top_alone():
 
 def test_nothing_live():
     policy = Policy("pp", "pp")
-    assert policy.live_layers == () and policy.chains == ()
-    assert policy.frozen_hidden == {0, 1} and policy.frozen_qkv == frozenset()
+    assert policy.live_layers == ()
+    assert policy.chains == ()
+    assert policy.frozen_hidden == {0, 1}
+    assert policy.frozen_qkv == frozenset()
 
 
 def test_fig2b():

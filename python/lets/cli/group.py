@@ -1,0 +1,36 @@
+"""How every verb fails: one line on standard error and the exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from lets.errors import LetsError
+
+
+class LetsGroup(TyperGroup):
+    """The root command: turns user errors and usage errors into one line."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            code = super().main(*args, standalone_mode=False, **kwargs)
+        except LetsError as error:
+            _fail(str(error), 2)
+        except typer.Abort:
+            _fail("aborted", 1)
+        except Exception as error:
+            # Usage errors: typer carries its own copy of click, whose class has no public name.
+            if not hasattr(error, "format_message"):
+                raise
+            _fail(f"{error.format_message()} (see --help)", getattr(error, "exit_code", 2))
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo("lets: " + " ".join(message.split()), err=True)
+    sys.exit(code)
