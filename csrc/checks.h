@@ -1,0 +1,71 @@
+// Argument checks shared by the tensor side of all ops: "<op>: <argument> must ..., got ...".
+#pragma once
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <string>
+
+#include "kernels/dtypes.h"
+
+namespace lets {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline std::string shape_string(const Tensor& t) {
+  std::string text = "[";
+  for (int64_t i = 0; i < t.dim(); ++i) text += (i ? ", " : "") + std::to_string(t.size(i));
+  return text + "]";
+}
+
+inline void check_vector(const char* op, const char* name, const Tensor& t, int64_t size,
+                         const char* meaning) {
+  STD_TORCH_CHECK(t.dim() == 1 && t.size(0) == size, op, ": ", name, " must have shape [", size,
+                  "] (", meaning, "), got ", shape_string(t));
+}
+
+inline void check_dtype(const char* op, const char* name, const Tensor& t, const char* other,
+                        const Tensor& like) {
+  STD_TORCH_CHECK(t.scalar_type() == like.scalar_type(), op, ": ", name, " must have the dtype of ",
+                  other, " (", static_cast<int>(like.scalar_type()), "), got ",
+                  static_cast<int>(t.scalar_type()));
+}
+
+inline void check_index(const char* op, const char* name, const Tensor& t, int64_t size,
+                        const char* meaning) {
+  check_vector(op, name, t, size, meaning);
+  STD_TORCH_CHECK(t.scalar_type() == ScalarType::Int && t.is_contiguous(), op, ": ", name,
+                  " must be contiguous int32; build the layout with DeltaLayout.from_csr");
+}
+
+// Calls f with the element type of t as a value of that type.
+template <typename F>
+decltype(auto) with_dtype(const char* op, const Tensor& t, const F& f) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float:
+      return f(float{});
+    case ScalarType::Double:
+      return f(double{});
+    case ScalarType::Half:
+      return f(Half{});
+    case ScalarType::BFloat16:
+      return f(BFloat16{});
+    default:
+      STD_TORCH_CHECK(false, op, ": x must be float32, float64, float16 or bfloat16, got dtype ",
+                      static_cast<int>(t.scalar_type()));
+      return f(float{});
+  }
+}
+
+template <typename T>
+const T* const_data(const Tensor& t) {
+  return static_cast<const T*>(t.const_data_ptr());
+}
+template <typename T>
+T* mutable_data(const Tensor& t) {
+  return static_cast<T*>(t.mutable_data_ptr());
+}
+
+}  // namespace lets

@@ -1,0 +1,39 @@
+// Every op of lets_ext, on one screen. Implementations register themselves in csrc/torch/<op>.cpp;
+// fake kernels and autograd are in lets_ext/<op>.py, together with the meaning of every argument.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(lets_ext, m) {
+  // T sparse deltas at once: base [1|T, N, O] + x [1|T, N, I] . delta^T + bias [T, O]; also
+  // delta_qkv. crow, col: CSR of [T*O, I]; ccol, row, permutation: its transpose, which only
+  // backward reads.
+  m.def(
+      "delta_linear(Tensor base, Tensor x, Tensor values, Tensor crow_indices, Tensor col_indices, "
+      "Tensor ccol_indices, Tensor row_indices, Tensor permutation, int num_tasks, "
+      "Tensor? bias=None) -> Tensor");
+  // grad [T, N, O] -> [T, N, I]
+  m.def(
+      "delta_linear_bwd_x(Tensor grad, Tensor values, Tensor ccol_indices, Tensor row_indices, "
+      "Tensor permutation, int num_tasks, int in_features) -> Tensor");
+  // grad [T, N, O], x [1|T, N, I] -> [nnz]
+  m.def(
+      "delta_linear_bwd_values(Tensor grad, Tensor x, Tensor crow_indices, Tensor col_indices, "
+      "int num_tasks) -> Tensor");
+
+  // One query per sequence, head and task against cached keys and values.
+  m.def(
+      "cls_attention(Tensor q, Tensor x, int num_heads, Tensor? key, Tensor? value, "
+      "Tensor? key_weight, Tensor? value_weight, Tensor[] key_delta, Tensor[] value_delta, "
+      "Tensor? value_bias, Tensor? key_mask, Tensor? attn_bias, float scale) -> (Tensor, Tensor)");
+  // out = LN(h + gelu(h W1^T + b1) W2^T + b2), h = LN(residual + ctx W_O^T + b_O), deltas added.
+  m.def(
+      "cls_tail(Tensor ctx, Tensor residual, Tensor[] weights, Tensor[] vectors, "
+      "Tensor[] out_delta, Tensor[] up_delta, Tensor[] down_delta, float eps) -> Tensor");
+  // LN(x + residual + bias) * weight + norm_bias -> (out, mean, rstd)
+  m.def(
+      "add_layer_norm(Tensor x, Tensor residual, Tensor weight, Tensor norm_bias, Tensor? bias, "
+      "float eps) -> (Tensor, Tensor, Tensor)");
+  m.def("bias_gelu(Tensor x, Tensor bias) -> Tensor");
+
+  // Name of the instruction set in use; a non-empty argument chooses another one.
+  m.def("select_isa(str name) -> str");
+}

@@ -1,0 +1,14 @@
+"""Fused ops on sparse per-task deltas: functions of tensors that know neither BERT nor tasks."""
+
+from lets_ext.delta_linear import delta_linear, delta_linear_ref
+from lets_ext.delta_qkv import delta_qkv, delta_qkv_ref
+from lets_ext.layout import Delta, DeltaLayout
+
+__all__ = [
+    "Delta",
+    "DeltaLayout",
+    "delta_linear",
+    "delta_linear_ref",
+    "delta_qkv",
+    "delta_qkv_ref",
+]
