@@ -73,9 +73,7 @@ def onnx_runtime_forward(model: nn.Module, path: Path, threads: int) -> Forward:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def forward(batch: dict[str, Tensor]) -> Tensor:
         feed = {name: batch[name].numpy() for name in _INPUTS}

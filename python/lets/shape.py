@@ -93,6 +93,11 @@ class EncoderShape:
         )
 
 
+def head_sizes(hidden: int) -> tuple[int, int]:
+    """Default widths of a task's head: projection H/2, LSTM H/6 to the nearest multiple of 8."""
+    return max(1, hidden // 2), max(8, 8 * round(hidden / 48))
+
+
 def layer_parameters(hidden: int, intermediate: int) -> int:
     """One post-LN layer: four projections, two feed-forward matrices, two LayerNorms, biases."""
     attention = 4 * (hidden * hidden + hidden)

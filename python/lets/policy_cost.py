@@ -1,0 +1,154 @@
+"""What whole policies cost: a task's layers and head, and the frozen layers that a set needs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from lets.cost import Accounting, Cost, dense_layer_cost, layer_cost, op_cost
+from lets.nnz import LayerNnz, policy_nnz
+from lets.policy import LayerCase, Policy
+from lets.shape import EncoderShape, head_sizes
+
+
+@dataclass(frozen=True)
+class TaskCost:
+    """One task: its policy, its layers bottom to top, its head, and its non-zeros."""
+
+    policy: Policy
+    layers: tuple[Cost, ...]
+    head: Cost
+    nnz: int
+
+    @property
+    def total(self) -> Cost:
+        return Cost.total((*self.layers, self.head))
+
+
+def task_cost(
+    shape: EncoderShape,
+    policy: Policy,
+    seq_len: int,
+    nnz: float | Mapping[int, LayerNnz],
+    accounting: Accounting = "engine",
+    num_labels: int = 2,
+    batch: int = 1,
+    itemsize: int = 4,
+) -> TaskCost:
+    """What a task adds, frozen layers aside.
+
+    Args:
+        nnz: The density of the masks, or the counted non-zeros of each live layer.
+    """
+    policy.check_num_layers(shape.num_layers, shape.name)
+    counts = policy_nnz(shape, policy, nnz)
+    layers = tuple(
+        layer_cost(shape, case, seq_len, counts.get(j, LayerNnz()), accounting, batch, itemsize)
+        for j, case in enumerate(policy.cases)
+    )
+    head = head_cost(shape, num_labels, accounting, batch, itemsize)
+    return TaskCost(policy, layers, head, sum(count.total for count in counts.values()))
+
+
+def head_cost(
+    shape: EncoderShape,
+    num_labels: int,
+    accounting: Accounting = "engine",
+    batch: int = 1,
+    itemsize: int = 4,
+) -> Cost:
+    """The layer-wise head with its default widths (METHOD section 5); the paper counts no FLOPs."""
+    projection, lstm = head_sizes(shape.hidden_size)
+    rows = batch * shape.num_layers
+    steps = (
+        _with_bias("linear", rows, shape.hidden_size, projection, itemsize),
+        op_cost("lstm", steps=rows, in_features=projection, hidden=lstm, itemsize=itemsize),
+        _with_bias("linear", batch, 2 * lstm, num_labels, itemsize),
+    )
+    total = Cost.total(steps)
+    return total if accounting == "engine" else Cost(0, 0, total.params)
+
+
+def _with_bias(op: str, tokens: int, in_features: int, out_features: int, itemsize: int) -> Cost:
+    """A linear layer of the task's own: unlike frozen ones its weight and bias are new."""
+    cost = op_cost(
+        op, tokens=tokens, in_features=in_features, out_features=out_features, itemsize=itemsize
+    )
+    params = in_features * out_features + out_features
+    return Cost(cost.flops, cost.bytes + itemsize * out_features, params)
+
+
+@dataclass(frozen=True)
+class FrozenCost:
+    """The frozen encoder's work for a set of policies.
+
+    Args:
+        total: All of it.
+        hidden_ready: FLOPs spent when x^p_j is there, for j that somebody reads.
+        qkv_ready: FLOPs spent when QKV^p_j is there, for j that somebody reads.
+    """
+
+    total: Cost
+    hidden_ready: Mapping[int, int]
+    qkv_ready: Mapping[int, int]
+
+
+def frozen_cost(
+    shape: EncoderShape,
+    seq_len: int,
+    policies: Sequence[Policy],
+    accounting: Accounting = "engine",
+    batch: int = 1,
+    itemsize: int = 4,
+) -> FrozenCost:
+    """The overhead of a set of tasks: frozen layers run once, only as far as they are read.
+
+    `paper`: as many full layers as the deepest x^p needs; Q, K, V above them are not counted.
+    `engine`: also what is read of QKV^p_m above them (Q for [CLS] alone if all readers are p-cls),
+    and the last frozen layer on its [CLS] row alone if nothing else of it is read.
+    """
+    hidden = frozenset[int]().union(*(policy.frozen_hidden for policy in policies))
+    qkv = frozenset[int]().union(*(policy.frozen_qkv for policy in policies))
+    layer = dense_layer_cost(shape, seq_len, batch, itemsize)
+    top = max(hidden, default=-1)
+    full = {j: layer.flops * (j + 1) for j in hidden}
+    if accounting == "paper":
+        total = Cost.total([layer] * (top + 1))
+        return FrozenCost(total, full, {j: layer.flops * j for j in qkv})
+
+    def products(j: int) -> Cost:
+        rows = batch * seq_len if _all_rows(policies, j) else batch
+        sizes = {"in_features": shape.hidden_size, "itemsize": itemsize}
+        query = op_cost("linear", tokens=rows, out_features=shape.hidden_size, **sizes)
+        both = op_cost(
+            "linear", tokens=batch * seq_len, out_features=2 * shape.hidden_size, **sizes
+        )
+        return query + both
+
+    cls_only = top >= 0 and top + 1 not in qkv
+    depth = top if cls_only else top + 1
+    total = Cost.total([layer] * depth)
+    qkv_ready = {j: layer.flops * j + _qkv_flops(shape, seq_len, batch) for j in qkv if j < depth}
+    if depth in qkv:
+        total = total + products(depth)
+        qkv_ready[depth] = total.flops
+    if cls_only:
+        total = total + _cls_row(shape, seq_len, batch, itemsize, cached=top in qkv)
+        full[top] = total.flops
+    return FrozenCost(total, full, qkv_ready)
+
+
+def _all_rows(policies: Collection[Policy], layer: int) -> bool:
+    """Does some task read every row of QKV^p of this layer, and not K and V with one Q row?"""
+    return any(policy.cases[layer] is LayerCase.P_ALL for policy in policies)
+
+
+def _qkv_flops(shape: EncoderShape, seq_len: int, batch: int) -> int:
+    return 6 * batch * seq_len * shape.hidden_size * shape.hidden_size
+
+
+def _cls_row(shape: EncoderShape, seq_len: int, batch: int, itemsize: int, cached: bool) -> Cost:
+    """The frozen layer as a [CLS]-only one without deltas, on cached Q, K, V if they are there."""
+    case = LayerCase.P_CLS if cached else LayerCase.F_CLS
+    cost = layer_cost(shape, case, seq_len, LayerNnz(), "engine", batch, itemsize)
+    return Cost(cost.flops, cost.bytes)
