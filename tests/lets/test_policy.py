@@ -3,7 +3,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from lets.errors import LetsError
 from lets.policy import LayerCase, Policy, group_starts
 

@@ -3,7 +3,6 @@ import json
 import pytest
 import torch
 import transformers
-
 from lets.errors import LetsError
 from lets.shape import PRESETS, EncoderShape, layer_parameters
 

@@ -6,16 +6,31 @@ from typing import Annotated
 
 import typer
 
-from lets.cli.output import Json, print_json
+from lets.cli.output import Json, print_json, print_table
 
 
 def ops(
+    policy: Annotated[
+        list[str],
+        typer.Option(help="JSON file, fig2b or g-<groups>; once per task.", show_default=False),
+    ],
     encoder: Annotated[
         str, typer.Option(help="bert-base, bert-large, minilm-l6, or a folder with a config.json.")
     ] = "bert-base",
+    seq_len: Annotated[int, typer.Option(help="Tokens of a padded text.")] = 128,
+    density: Annotated[float, typer.Option(help="Kept share of the masked weights.")] = 0.005,
+    accounting: Annotated[
+        str, typer.Option(help="engine (what runs) or paper (the paper's tables).")
+    ] = "engine",
+    num_labels: Annotated[int, typer.Option(help="Classes of each task.")] = 2,
     as_json: Json = False,
 ) -> None:
-    """Print the operations, the parameters and the speed-ups of a set of policies."""
-    from lets.shape import EncoderShape
+    """Print the operations, parameters and speed-ups of a set of policies; needs no weights."""
+    from lets.ops_report import ops_report, ops_tables
 
-    print_json({"encoder": EncoderShape.from_name(encoder).name})
+    report = ops_report(encoder, policy, seq_len, density, accounting, num_labels)
+    if as_json:
+        print_json(report)
+        return
+    for table in ops_tables(report):
+        print_table(*table)

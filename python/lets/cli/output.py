@@ -22,11 +22,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if position else "left", no_wrap=bool(position))
     for row in rows:
         table.add_row(*row)
     # Into a file or a pipe nothing is cut to the width of a terminal.
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, markup=False)
-    console.print(table)
+    console.print(title, table, sep="\n")
