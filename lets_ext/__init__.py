@@ -1,5 +1,6 @@
 """Fused ops on sparse per-task deltas: functions of tensors that know neither BERT nor tasks."""
 
+from lets_ext.cls_attention import cls_attention, cls_attention_ref
 from lets_ext.delta_linear import delta_linear, delta_linear_ref
 from lets_ext.delta_qkv import delta_qkv, delta_qkv_ref
 from lets_ext.layout import Delta, DeltaLayout
@@ -7,6 +8,8 @@ from lets_ext.layout import Delta, DeltaLayout
 __all__ = [
     "Delta",
     "DeltaLayout",
+    "cls_attention",
+    "cls_attention_ref",
     "delta_linear",
     "delta_linear_ref",
     "delta_qkv",
