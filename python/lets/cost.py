@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from lets.errors import LetsError
 from lets.nnz import LayerNnz, layer_nnz
@@ -289,7 +289,7 @@ class LayerPrices(NamedTuple):
     f_all: int
     f_cls: int
 
-    def expected(self, p_input, live, feeds):  # type: ignore[no-untyped-def]
+    def expected(self, p_input: Any, live: Any, feeds: Any) -> Any:
         """Mean FLOPs; `p_input`: P(input is f), `live` and `feeds`: P(the layer is live, feeds).
 
         Numbers or tensors; METHOD section 4 defines the events.

@@ -153,6 +153,7 @@ def policy_report(
     Args:
         nnz: One density for all tasks, or the counted non-zeros of each task's live layers.
     """
+    counts: Sequence[float | Mapping[int, LayerNnz]]
     counts = nnz if isinstance(nnz, Sequence) else [nnz] * len(policies)
     labels = num_labels if isinstance(num_labels, Sequence) else [num_labels] * len(policies)
     costs = tuple(
