@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lets.cost import (
     OPS,
@@ -205,7 +205,6 @@ def test_cases_are_ordered_as_the_method_promises(accounting):
         assert prices.f_cls < 0.011 * dense_layer_cost(BASE, 128).flops
 
 
-@settings(deadline=None)
 @given(st.text("pf", min_size=12, max_size=12), st.text("pf", min_size=12, max_size=12))
 def test_prices_at_hard_choices_are_the_task_cost(input_letters, pool):
     """STYLE's recursion over 0/1 probabilities meets `task_cost` up to a rounded non-zero each."""

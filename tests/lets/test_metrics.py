@@ -98,7 +98,7 @@ def test_parameters():
 words = st.text("pf", min_size=24, max_size=24)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(words, min_size=1, max_size=4), st.sampled_from(["paper", "engine"]))
 def test_sums_and_bounds(letters, accounting):
     policies = [Policy("p" + word[1:12], word[12:]) for word in letters]
