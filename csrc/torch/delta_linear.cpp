@@ -43,20 +43,9 @@ Tensor delta_linear(const Tensor& base, const Tensor& x, const Tensor& values, c
                     const Tensor& col, const Tensor& ccol, const Tensor& row,
                     const Tensor& permutation, int64_t num_tasks,
                     const std::optional<Tensor>& bias) {
-  check_rows(kOp, "x", x, num_tasks);
-  check_rows(kOp, "base", base, num_tasks);
-  check_dtype(kOp, "base", base, "x", x);
+  check_delta_linear(kOp, base, x, bias, num_tasks);
   const int64_t tokens = x.size(1), in = x.size(2), out_features = base.size(2);
-  STD_TORCH_CHECK(base.size(1) == tokens, kOp, ": base must have the ", tokens, " rows of x, got ",
-                  shape_string(base));
-  const int64_t rows = num_tasks * out_features;
-  const Tensor v = check_csr(kOp, crow, col, values, x, rows, in);
-  if (bias) {
-    STD_TORCH_CHECK(bias->dim() == 2 && bias->size(0) == num_tasks && bias->size(1) == out_features,
-                    kOp, ": bias must have shape [", num_tasks, ", ", out_features,
-                    "] (tasks, out_features), got ", shape_string(*bias));
-    check_dtype(kOp, "bias", *bias, "x", x);
-  }
+  const Tensor v = check_csr(kOp, crow, col, values, x, num_tasks * out_features, in);
   const Tensor base_c = unit_stride(base), x_c = unit_stride(x);
   const Tensor bias_c = bias ? torch::stable::contiguous(*bias) : x_c;
   Tensor out = torch::stable::new_empty(x, {num_tasks, tokens, out_features});

@@ -1,5 +1,7 @@
 // Checks and views that delta_linear and its gradients share.
 #pragma once
+#include <optional>
+
 #include "checks.h"
 #include "kernels/csr.h"
 #include "kernels/delta_linear.h"
@@ -12,22 +14,44 @@ inline void check_rows(const char* op, const char* name, const Tensor& t, int64_
                   " must have shape [1 or ", num_tasks, ", rows, features], got ", shape_string(t));
 }
 
+// Shapes and dtypes of a CSR structure; returns values, contiguous.
+inline Tensor check_csr_shape(const char* op, const Tensor& crow, const Tensor& col,
+                              const Tensor& values, const Tensor& like, int64_t rows) {
+  STD_TORCH_CHECK(values.dim() == 1, op, ": values must have shape [nnz], got ",
+                  shape_string(values));
+  check_dtype(op, "values", values, "x", like);
+  check_index(op, "crow_indices", crow, rows + 1, "num_tasks * out_features + 1");
+  check_index(op, "col_indices", col, values.size(0), "nnz");
+  return torch::stable::contiguous(values);
+}
+
 // Refuses everything a kernel could trip over; returns values, contiguous.
 inline Tensor check_csr(const char* op, const Tensor& crow, const Tensor& col, const Tensor& values,
                         const Tensor& like, int64_t rows, int64_t columns) {
-  STD_TORCH_CHECK(values.dim() == 1, op, ": values must have shape [nnz], got ",
-                  shape_string(values));
+  const Tensor contiguous = check_csr_shape(op, crow, col, values, like, rows);
   const int64_t nnz = values.size(0);
-  check_dtype(op, "values", values, "x", like);
-  check_index(op, "crow_indices", crow, rows + 1, "num_tasks * out_features + 1");
-  check_index(op, "col_indices", col, nnz, "nnz");
   const bool valid = with_isa([&](auto isa) {
     return offsets_valid<isa()>(const_data<int32_t>(crow), rows, nnz) &&
            indices_in_range<isa()>(const_data<int32_t>(col), nnz, static_cast<int32_t>(columns));
   });
   STD_TORCH_CHECK(valid, op, ": indices must be a CSR structure of ", rows, " rows and ", columns,
                   " columns with ", nnz, " entries; build the layout with DeltaLayout.from_csr");
-  return torch::stable::contiguous(values);
+  return contiguous;
+}
+
+// Shapes and dtypes of delta_linear's dense arguments.
+inline void check_delta_linear(const char* op, const Tensor& base, const Tensor& x,
+                               const std::optional<Tensor>& bias, int64_t num_tasks) {
+  check_rows(op, "x", x, num_tasks);
+  check_rows(op, "base", base, num_tasks);
+  check_dtype(op, "base", base, "x", x);
+  STD_TORCH_CHECK(base.size(1) == x.size(1), op, ": base must have the ", x.size(1),
+                  " rows of x, got ", shape_string(base));
+  if (!bias) return;
+  STD_TORCH_CHECK(bias->dim() == 2 && bias->size(0) == num_tasks && bias->size(1) == base.size(2),
+                  op, ": bias must have shape [", num_tasks, ", ", base.size(2),
+                  "] (tasks, out_features), got ", shape_string(*bias));
+  check_dtype(op, "bias", *bias, "x", x);
 }
 
 // Rows may be strided (a slice of a wider activation); features must be adjacent.

@@ -1,0 +1,155 @@
+#include "kernels/delta_linear_cuda.h"
+#include "kernels/row_tile.cuh"
+
+namespace lets {
+namespace {
+
+constexpr int kThreads = 256;
+
+// A thread owns kColumns neighbouring outputs, 4 bytes, of all rows of the tile: a warp then moves
+// 128 bytes of base and out per row.
+template <typename T>
+constexpr int kColumns = 4 / sizeof(T);
+
+struct TileShape {
+  int columns_per_block;
+  bool x_vectors, base_vectors, out_vectors;
+};
+
+template <typename T>
+__device__ __forceinline__ void load_columns(const T* address, int count, bool vector,
+                                             float (&out)[kColumns<T>]) {
+  if (vector && count == kColumns<T>) {
+    const auto pack = gpu::load_constant<4>(address);
+#pragma unroll
+    for (int c = 0; c < kColumns<T>; ++c) out[c] = gpu::to_float(pack.v[c]);
+  } else {
+#pragma unroll
+    for (int c = 0; c < kColumns<T>; ++c) out[c] = c < count ? gpu::to_float(address[c]) : 0.0f;
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void store_columns(T* address, int count, bool vector,
+                                              const float (&values)[kColumns<T>]) {
+  gpu::Pack<T, 4> pack;
+#pragma unroll
+  for (int c = 0; c < kColumns<T>; ++c) pack.v[c] = gpu::from_float<T>(values[c]);
+  if (vector && count == kColumns<T>) {
+    gpu::store_pack(address, pack);
+  } else {
+#pragma unroll
+    for (int c = 0; c < kColumns<T>; ++c) {
+      if (c < count) address[c] = pack.v[c];
+    }
+  }
+}
+
+// sum += row `row` of the deltas times the tile.
+template <typename T, int kRows>
+__device__ __forceinline__ void add_row(const DeltaLinearCudaParams<T>& p,
+                                        const gpu::RowTile<T, kRows>& tile, int64_t row, int c,
+                                        float (&sum)[kRows][kColumns<T>]) {
+  const int end = __ldg(p.crow + row + 1);
+  for (int e = __ldg(p.crow + row); e < end; ++e) {
+    const float value = gpu::to_float(p.values[p.permutation ? __ldg(p.permutation + e) : e]);
+    const auto x = tile.at(__ldg(p.col + e));
+#pragma unroll
+    for (int m = 0; m < kRows; ++m) sum[m][c] += value * gpu::to_float(x.v[m]);
+  }
+}
+
+// One block: kRows rows, a range of columns, and all tasks that read the same x.
+template <typename T, int kRows>
+__global__ void __launch_bounds__(kThreads)
+    delta_linear_kernel(DeltaLinearCudaParams<T> p, TileShape shape) {
+  const gpu::RowTile<T, kRows> tile{gpu::dynamic_shared<T>()};
+  const bool one_x = p.x.task_stride == 0, one_base = p.base.task_stride == 0;
+  const int64_t first_row = static_cast<int64_t>(blockIdx.x) * kRows;
+  const int num_rows = static_cast<int>(gpu::smaller<int64_t>(kRows, p.num_tokens - first_row));
+  const int num_columns = static_cast<int>(p.out_features);
+  const int begin = blockIdx.y * shape.columns_per_block;
+  const int end = gpu::smaller(num_columns, begin + shape.columns_per_block);
+
+  for (int64_t group = blockIdx.z; group < (one_x ? 1 : p.num_tasks); group += gridDim.z) {
+    __syncthreads();  // the last group has been read
+    tile.load(p.x.data + group * p.x.task_stride + first_row * p.x.row_stride, p.x.row_stride,
+              num_rows, static_cast<int>(p.in_features), shape.x_vectors);
+    __syncthreads();
+    for (int o = begin + threadIdx.x * kColumns<T>; o < end; o += kThreads * kColumns<T>) {
+      const int count = gpu::smaller(kColumns<T>, end - o);
+      float base[kRows][kColumns<T>] = {};
+      const int64_t last = one_x ? p.num_tasks : group + 1;
+      for (int64_t task = group; task < last; ++task) {
+        if (p.base.data && (task == group || !one_base)) {
+          const T* address =
+              p.base.data + task * p.base.task_stride + first_row * p.base.row_stride + o;
+#pragma unroll
+          for (int m = 0; m < kRows; ++m) {
+            if (m < num_rows)
+              load_columns(address + m * p.base.row_stride, count, shape.base_vectors, base[m]);
+          }
+        }
+        const int64_t row = task * num_columns + o;
+        float bias[kColumns<T>] = {};
+        if (p.bias) load_columns(p.bias + row, count, false, bias);
+        float sum[kRows][kColumns<T>];
+#pragma unroll
+        for (int c = 0; c < kColumns<T>; ++c) {
+#pragma unroll
+          for (int m = 0; m < kRows; ++m) sum[m][c] = base[m][c] + bias[c];
+          if (c < count) add_row(p, tile, row + c, c, sum);
+        }
+        T* out = p.out + (task * p.num_tokens + first_row) * num_columns + o;
+#pragma unroll
+        for (int m = 0; m < kRows; ++m) {
+          if (m < num_rows)
+            store_columns(out + static_cast<int64_t>(m) * num_columns, count, shape.out_vectors,
+                          sum[m]);
+        }
+      }
+    }
+  }
+}
+
+template <typename T, int kRows>
+int launch(const DeltaLinearCudaParams<T>& p, CUstream_st* stream) {
+  constexpr int kSweep = kThreads * kColumns<T>;
+  const int64_t tiles = gpu::ceil_div<int64_t>(p.num_tokens, kRows);
+  const int64_t groups = p.x.task_stride == 0 ? 1 : p.num_tasks;
+  const int64_t sweeps = gpu::ceil_div<int64_t>(p.out_features, kSweep);
+  // Few rows: cut the columns, too, until there are two blocks per multiprocessor.
+  const int64_t wanted = gpu::ceil_div<int64_t>(2 * gpu::num_multiprocessors(), tiles * groups);
+  const int64_t parts = gpu::smaller(wanted, sweeps);
+  TileShape shape;
+  shape.columns_per_block = static_cast<int>(gpu::ceil_div(sweeps, parts) * kSweep);
+  shape.x_vectors = p.in_features % (16 / sizeof(T)) == 0 &&
+                    gpu::aligned_to<16>(p.x.data, p.x.task_stride, p.x.row_stride);
+  shape.base_vectors = gpu::aligned_to<4>(p.base.data, p.base.task_stride, p.base.row_stride);
+  shape.out_vectors = gpu::aligned_to<4>(p.out, p.out_features);
+  const dim3 grid(
+      static_cast<unsigned>(tiles),
+      static_cast<unsigned>(gpu::ceil_div<int64_t>(p.out_features, shape.columns_per_block)),
+      static_cast<unsigned>(gpu::smaller<int64_t>(groups, 65535)));
+  return gpu::launch(
+      {"delta_linear", grid, dim3(kThreads), gpu::RowTile<T, kRows>::bytes(p.in_features), stream},
+      delta_linear_kernel<T, kRows>, p, shape);
+}
+
+}  // namespace
+
+template <typename T>
+int delta_linear_cuda(const DeltaLinearCudaParams<T>& p, CUstream_st* stream) {
+  if (p.num_tasks == 0 || p.num_tokens == 0 || p.out_features == 0) return 0;
+  constexpr int kWide = 16 / sizeof(T), kNarrow = 4 / sizeof(T);
+  // Inputs too wide for shared memory (a transposed up-projection) go with fewer rows at a time.
+  if (gpu::RowTile<T, kWide>::bytes(p.in_features) <= gpu::max_shared_bytes())
+    return launch<T, kWide>(p, stream);
+  return launch<T, kNarrow>(p, stream);
+}
+
+template int delta_linear_cuda(const DeltaLinearCudaParams<float>&, CUstream_st*);
+template int delta_linear_cuda(const DeltaLinearCudaParams<Half>&, CUstream_st*);
+template int delta_linear_cuda(const DeltaLinearCudaParams<BFloat16>&, CUstream_st*);
+
+}  // namespace lets

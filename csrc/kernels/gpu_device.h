@@ -1,0 +1,72 @@
+// gpu.h on a GPU: launches, shared memory and grid barriers in the words of the CUDA runtime.
+#pragma once
+#include <cooperative_groups.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#define LETS_SHARED_ARRAY(T, name, size) __shared__ T name[size]
+
+namespace lets::gpu {
+
+struct Launch {
+  const char* name;
+  dim3 grid, block;
+  size_t shared_bytes;
+  cudaStream_t stream;
+  bool cooperative = false;
+};
+
+template <typename T>
+__device__ __forceinline__ T* dynamic_shared() {
+  extern __shared__ __align__(16) unsigned char dynamic_shared_bytes[];
+  return reinterpret_cast<T*>(dynamic_shared_bytes);
+}
+
+__device__ __forceinline__ void grid_sync() { cooperative_groups::this_grid().sync(); }
+
+template <typename... P>
+cudaError_t allow_shared(void (*kernel)(P...), size_t bytes) {
+  if (bytes <= 48 * 1024) return cudaSuccess;
+  return cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                              cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+}
+
+// Returns 0 or a cudaError_t.
+template <typename... P, typename... A>
+int launch(const Launch& l, void (*kernel)(P...), const A&... arguments) {
+  if (const cudaError_t error = allow_shared(kernel, l.shared_bytes)) return error;
+  cudaLaunchConfig_t config{};
+  config.gridDim = l.grid;
+  config.blockDim = l.block;
+  config.dynamicSmemBytes = l.shared_bytes;
+  config.stream = l.stream;
+  cudaLaunchAttribute cooperative{};
+  cooperative.id = cudaLaunchAttributeCooperative;
+  cooperative.val.cooperative = 1;
+  config.attrs = &cooperative;
+  config.numAttrs = l.cooperative ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
+}
+
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  if (cudaGetDevice(&device) || cudaDeviceGetAttribute(&value, attribute, device)) return 0;
+  return value;
+}
+inline int num_multiprocessors() { return device_attribute(cudaDevAttrMultiProcessorCount); }
+// The most dynamic shared memory that one block can have.
+inline size_t max_shared_bytes() {
+  return static_cast<size_t>(device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
+}
+// How many blocks can be on the device at once; a cooperative grid must not have more.
+template <typename... P>
+int max_resident_blocks(void (*kernel)(P...), int threads, size_t shared_bytes) {
+  int per_multiprocessor = 0;
+  if (allow_shared(kernel, shared_bytes) || cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                                                &per_multiprocessor, kernel, threads, shared_bytes))
+    return 0;
+  return per_multiprocessor * num_multiprocessors();
+}
+
+}  // namespace lets::gpu

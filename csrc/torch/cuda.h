@@ -1,0 +1,66 @@
+// What the CUDA side of every op needs: checks of the device, the caller's stream, launch errors.
+#pragma once
+#include <torch/csrc/stable/accelerator.h>
+
+#include "checks.h"
+
+struct CUstream_st;
+
+// Only libtorch_cuda defines it. Weak, so that one binary also loads with a torch without CUDA.
+extern "C" __attribute__((weak)) AOTITorchError
+aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
+
+namespace lets {
+
+// kernels/gpu_status.cu
+const char* gpu_status_string(int status);
+
+inline void check_device(const char* op, const char* name, const Tensor& t, const char* other,
+                         const Tensor& like) {
+  STD_TORCH_CHECK(t.device() == like.device(), op, ": ", name, " must be on the device of ", other,
+                  " (cuda:", like.get_device_index(), "), got ",
+                  t.is_cuda() ? "cuda:" + std::to_string(t.get_device_index())
+                              : std::string("another kind of device; move it with .to()"));
+}
+
+// Makes the device of a tensor current and gives the stream that torch uses there.
+class CudaScope {
+ public:
+  CudaScope(const char* op, const Tensor& t) : op_(op), guard_(t.get_device_index()) {
+    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream, op,
+                    ": the installed torch must have CUDA, got a CPU build");
+    void* stream = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(t.get_device_index(), &stream));
+    stream_ = static_cast<CUstream_st*>(stream);
+  }
+  CUstream_st* stream() const { return stream_; }
+
+  void check(int status) const {
+    STD_TORCH_CHECK(status == 0, op_, ": CUDA error ", status, " (", gpu_status_string(status),
+                    ")");
+  }
+
+ private:
+  const char* op_;
+  torch::stable::accelerator::DeviceGuard guard_;
+  CUstream_st* stream_ = nullptr;
+};
+
+// Calls f with the element type of t as a value of that type.
+template <typename F>
+decltype(auto) with_cuda_dtype(const char* op, const Tensor& t, const F& f) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float:
+      return f(float{});
+    case ScalarType::Half:
+      return f(Half{});
+    case ScalarType::BFloat16:
+      return f(BFloat16{});
+    default:
+      STD_TORCH_CHECK(false, op, ": x must be float32, float16 or bfloat16 on CUDA, got dtype ",
+                      static_cast<int>(t.scalar_type()));
+      return f(float{});
+  }
+}
+
+}  // namespace lets

@@ -1,0 +1,55 @@
+// gpu.h on the emulator: the same names as kernels/gpu_device.h.
+#pragma once
+#include "emu/cuda_emu.h"
+
+#define LETS_SHARED_ARRAY(T, name, size)                      \
+  T(&name)                                                    \
+  [size] = *reinterpret_cast<T(*)[size]>(::emu::shared_array( \
+      [] {                                                    \
+        static const char key = 0;                            \
+        return &key;                                          \
+      }(),                                                    \
+      sizeof(T) * (size)))
+
+namespace emu {
+
+// The emulated device. Tests lower the first one to reach the paths for smaller GPUs.
+inline size_t device_shared_bytes = 227 << 10;
+inline int device_multiprocessors = 3;
+
+}  // namespace emu
+
+namespace lets::gpu {
+
+struct Launch {
+  const char* name;
+  dim3 grid, block;
+  size_t shared_bytes;
+  CUstream_st* stream;
+  bool cooperative = false;
+};
+
+template <typename T>
+T* dynamic_shared() {
+  return static_cast<T*>(emu::dynamic_shared());
+}
+
+inline void grid_sync(emu::Site site = emu::Site::here()) { emu::sync_grid(site); }
+
+template <typename... P, typename... A>
+int launch(const Launch& l, void (*kernel)(P...), const A&... arguments) {
+  if (l.shared_bytes > emu::device_shared_bytes) return 1;  // cudaErrorInvalidValue
+  emu::launch({l.name, l.grid, l.block, l.shared_bytes, l.cooperative},
+              [&] { kernel(static_cast<P>(arguments)...); });
+  return 0;
+}
+
+inline int num_multiprocessors() { return emu::device_multiprocessors; }
+inline size_t max_shared_bytes() { return emu::device_shared_bytes; }
+template <typename... P>
+int max_resident_blocks(void (*)(P...), int, size_t shared_bytes) {
+  if (shared_bytes > emu::device_shared_bytes) return 0;
+  return 2 * emu::device_multiprocessors;
+}
+
+}  // namespace lets::gpu
