@@ -88,6 +88,15 @@ inline void store(T* p, V v) {
   }
 }
 
+template <typename T, typename V>
+inline void store_part(T* p, V v, int64_t count) {
+  if (count == kLanes<Accumulator<T>>) {
+    store(p, v);
+  } else {
+    for (int64_t i = 0; i < count; ++i) p[i] = narrow<T>(v[i]);
+  }
+}
+
 // Sum of the lanes, halves added pairwise.
 template <typename Scalar, int Bytes = kVectorBytes>
 inline Scalar sum_lanes(typename VectorOf<Scalar, Bytes>::type v) {

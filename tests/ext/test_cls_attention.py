@@ -3,6 +3,7 @@ import torch
 
 from lets_ext import Delta, cls_attention, cls_attention_ref
 from tests.factories import generator, make_delta, make_tensor
+from tests.isa import each_isa
 from tests.tolerances import assert_close, assert_no_worse
 
 OP = torch.ops.lets_ext.cls_attention.default
@@ -111,20 +112,10 @@ def test_density(case, density):
     assert_close(cls_attention(**inputs), cls_attention_ref(**inputs))
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+@each_isa
 def test_instruction_sets_agree(isa):
-    best = torch.ops.lets_ext.select_isa("")
     inputs = make_inputs((3, 1, 1, 2, 37, 4, 100))
-    expected = cls_attention_ref(**inputs)
-    try:
-        torch.ops.lets_ext.select_isa(isa)
-        assert_close(cls_attention(**inputs), expected)
-    except RuntimeError as error:
-        if "supported" not in str(error):
-            raise
-        pytest.skip(f"this machine has no {isa}")
-    finally:
-        torch.ops.lets_ext.select_isa(best)
+    assert_close(cls_attention(**inputs), cls_attention_ref(**inputs))
 
 
 @pytest.mark.parametrize("case", CASES)
