@@ -103,7 +103,8 @@ def _cls_attention(
     """One query per sequence and task; K and V of a task are never formed.
 
     Cached products: the key side is D_Kᵀq, then a product with x over the columns that it hits; the
-    value side either V = x·D_V weighted by p, or (p·x)·D_V, whichever is fewer operations.
+    value side either V = x·D_V weighted by p, or (p·x)·D_V, whichever is fewer operations. Several
+    tasks take the same side, so that a call may cost more than its tasks one by one, never less.
     """
     rows = tasks * batch
     per_head = num_heads * seq_len * hidden

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lets.data import Columns, TaskData, hold_out, read_rows
+from lets.data import Columns, read_rows
 from lets.errors import LetsError
 from lets.scores import CLASSIFICATION, REGRESSION
 from lets.tables import Table, read_delimited, read_table
+from lets.task_data import TaskData, hold_out
 
 _ENTAILMENT = ("entailment", "not_entailment")
 

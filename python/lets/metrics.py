@@ -174,6 +174,13 @@ def full_finetuning(shape: EncoderShape, seq_len: int, num_tasks: int) -> System
     return system_metrics(flops, shape.num_parameters, 0, [load] * num_tasks, shares_encoder=False)
 
 
+def own_pass(shape: EncoderShape, seq_len: int, num_tasks: int, new_params: int) -> SystemMetrics:
+    """One encoder in memory, a whole pass per task: adapters, BitFit, diff pruning, LeTS-(p)."""
+    flops = encoder_flops(shape, seq_len)
+    load = TaskLoad((Chain(flops, 0),), new_params=new_params)
+    return system_metrics(flops, shape.num_parameters, 0, [load] * num_tasks)
+
+
 def freeze_bottom(
     shape: EncoderShape, seq_len: int, num_tasks: int, frozen_layers: int
 ) -> SystemMetrics:

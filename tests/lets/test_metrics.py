@@ -8,6 +8,7 @@ from lets.metrics import (
     append_top,
     freeze_bottom,
     full_finetuning,
+    own_pass,
     policy_report,
     system_metrics,
     task_load,
@@ -25,6 +26,13 @@ def test_full_finetuning():
     assert metrics.total_percent == 900
     assert metrics.total_params_ratio == 9
     assert metrics.max_speedup == metrics.schedule_speedup == 1
+
+
+def test_diff_pruning_saves_parameters_alone():
+    metrics = own_pass(LARGE, 128, 9, new_params=round(0.005 * LARGE.num_parameters))
+    assert metrics.total_percent == 900
+    assert metrics.max_speedup == 1
+    assert metrics.total_params_ratio == pytest.approx(1.045)
 
 
 def test_freeze_bottom_12():
