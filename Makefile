@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell git ls-files csrc CMakeLists.txt setup.py pyproject.toml _build 2>/dev/null)
 
-.PHONY: demo test test-slow lint format bench docs-tables cuda-all clean help
+.PHONY: demo test test-slow lint format bench docs-tables emulate cuda-check cuda-all clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,6 +34,16 @@ bench: $(VENV)/.extension  ## op microbenchmarks; rows go to bench/results/
 
 docs-tables: $(VENV)/.dependencies  ## regenerate the tables in docs/ from bench/results/
 	$(BIN)/python -m bench.tables
+
+emulate:  ## the CUDA kernels on the CPU: results, sanitizers, planted bugs (needs the headers of CUDA)
+	@$(MAKE) --no-print-directory -j2 -C tests/cuda_emulation PYTHON=$(PYTHON)
+
+cuda-check: $(VENV)/.extension  ## compile the CUDA kernels (no GPU needed): no spills, no new torch symbols
+	$(BIN)/python tests/cuda_check/compile_kernels.py 80 90a
+	$(BIN)/python tests/cuda_check/symbols.py lets_ext/_C.so
+
+cuda-all:  ## compile the CUDA kernels for every architecture that is released
+	$(PYTHON) tests/cuda_check/compile_kernels.py 80 86 89 90a 100 120+PTX
 
 clean:  ## remove everything that was built, .venv included
 	rm -rf build dist *.egg-info $(VENV) lets_ext/*.so

@@ -53,6 +53,8 @@ void start_block(int64_t number) {
                     static_cast<unsigned>(number / grid.x % grid.y),
                     static_cast<unsigned>(number / (static_cast<int64_t>(grid.x) * grid.y))};
   const unsigned num_threads = size.x * size.y * size.z;
+  l->ready.reserve(l->live +
+                   num_threads);  // threads of the kernel push to it: never allocate there
   for (unsigned i = 0; i < num_threads; ++i) {
     Thread* t = take_thread();
     t->block = block.get();
@@ -64,6 +66,7 @@ void start_block(int64_t number) {
   block->live = static_cast<int>(num_threads);
   l->live += num_threads;
   l->blocks.push_back(std::move(block));
+  release(&l->begin_edge);  // the host acquires at the end only, so this orders no two blocks
 }
 
 void end_blocks() {
@@ -185,7 +188,6 @@ void launch(const LaunchShape& shape, const std::function<void()>& body) {
   current_launch = &l;
   random_state = (seed_value + 1) * 0x9e3779b97f4a7c15ull | 1;
   for (int i = 0; i < 8; ++i) random_number();
-  release(&l.begin_edge);
 
   const int64_t blocks = static_cast<int64_t>(shape.grid.x) * shape.grid.y * shape.grid.z;
   std::vector<int64_t> order(blocks);

@@ -43,7 +43,7 @@ void open_shared_memory(Block* block) {
 
 void close_shared_memory(Block* block) {
 #if defined(EMU_ASAN)
-  for (const SharedArray& array : block->arrays) free(array.data);
+  for (int i = 0; i < block->num_arrays; ++i) free(block->arrays[i].data);
 #elif defined(EMU_TSAN)
   used_arenas.push_back(block->arena);  // reuse in one launch would look like a race of two blocks
 #else
@@ -58,13 +58,14 @@ void end_of_launch_shared_memory() {
 
 void* shared_array(const void* key, size_t bytes) {
   Block* block = current_thread()->block;
-  for (const SharedArray& array : block->arrays) {
-    if (array.key == key) return array.data;
+  for (int i = 0; i < block->num_arrays; ++i) {
+    if (block->arrays[i].key == key) return block->arrays[i].data;
   }
+  if (block->num_arrays == 32) fail("a block has more than 32 shared arrays");
   char* data = allocate(block, bytes);
   // Byte by byte through volatile: TSan must not take this for an access of the calling thread.
   for (size_t i = 0; i < bytes; ++i) const_cast<volatile char*>(data)[i] = static_cast<char>(0xff);
-  block->arrays.push_back({key, data});
+  block->arrays[block->num_arrays++] = {key, data};
   return data;
 }
 

@@ -37,7 +37,9 @@ struct Block {
   int live = 0, waiting = 0;  // waiting: at the block's barrier
   Site barrier;
   unsigned at_operation[32] = {}, exited[32] = {};  // lanes, per warp
-  std::vector<SharedArray> arrays;
+  SharedArray
+      arrays[32];  // no vector: threads of the kernel add to it, and TSan sees them allocate
+  int num_arrays = 0;
   char* arena = nullptr;
   size_t arena_used = 0;
   char edge[2];
