@@ -1,0 +1,303 @@
+"""Encoder: the one frozen backbone, run only as far as somebody reads it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lets.errors import LetsError
+from lets.layers import FrozenLayer, cached_cls_layer, cls_layer, full_layer, project_qkv
+from lets.policy import LayerCase, Policy
+from lets.shape import EncoderShape
+from lets.tokens import Texts, TokenBatch, tokenize
+from lets.weights import LayerWeights, check_supported, read_layers
+
+
+@dataclass(frozen=True)
+class FrozenNeeds:
+    """What is read of the frozen encoder.
+
+    Args:
+        hidden: Layers j of which all rows of x^p_j are read; -1 is the embedding output.
+        pooled: Layers of which the [CLS] row is read.
+        qkv: Layers of which all rows of Q, K and V are read.
+        cls_qkv: Layers of which all rows of K and V, but only the [CLS] row of Q is read.
+    """
+
+    hidden: frozenset[int] = frozenset()
+    pooled: frozenset[int] = frozenset()
+    qkv: frozenset[int] = frozenset()
+    cls_qkv: frozenset[int] = frozenset()
+
+    def __or__(self, other: FrozenNeeds) -> FrozenNeeds:
+        return FrozenNeeds(
+            self.hidden | other.hidden,
+            self.pooled | other.pooled,
+            self.qkv | other.qkv,
+            self.cls_qkv | other.cls_qkv,
+        )
+
+    @classmethod
+    def of(cls, policy: Policy) -> FrozenNeeds:
+        """What one task reads."""
+        cases = policy.cases
+        return cls(
+            hidden=frozenset(j - 1 for j in policy.frozen_qkv),
+            pooled=frozenset(j for j, letter in enumerate(policy.pool) if letter == "p"),
+            qkv=frozenset(j for j in policy.frozen_qkv if cases[j] is LayerCase.P_ALL),
+            cls_qkv=frozenset(j for j in policy.frozen_qkv if cases[j] is LayerCase.P_CLS),
+        )
+
+    @classmethod
+    def union(cls, policies: Iterable[Policy]) -> FrozenNeeds:
+        needs = cls()
+        for policy in policies:
+            needs = needs | cls.of(policy)
+        return needs
+
+    @classmethod
+    def everything(cls, num_layers: int) -> FrozenNeeds:
+        layers = frozenset(range(num_layers))
+        return cls(hidden=layers | {-1}, pooled=layers, qkv=layers)
+
+
+@dataclass
+class ActivationCache:
+    """Activations of one frozen pass, shared by all tasks.
+
+    Args:
+        hidden: x^p_j by layer; -1 is the embedding output. [B, S, H]
+        cls_rows: [CLS] rows of layers whose other rows were not computed. [B, H]
+        qkv: Q, K and V stacked. [B, S, 3H]
+        cls_query, key_value: Q of the [CLS] rows, and K and V, where no other Q is read.
+            [B, H], [B, S, 2H]
+        key_mask: True = attend; None when nothing is padded. bool [B, S]
+    """
+
+    key_mask: Tensor | None
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    cls_rows: dict[int, Tensor] = field(default_factory=dict)
+    qkv: dict[int, Tensor] = field(default_factory=dict)
+    cls_query: dict[int, Tensor] = field(default_factory=dict)
+    key_value: dict[int, Tensor] = field(default_factory=dict)
+
+    def pooled(self, layer: int) -> Tensor:
+        """The [CLS] row of x^p_j. [B, H]"""
+        rows = self.cls_rows.get(layer)
+        return self.hidden[layer][:, 0] if rows is None else rows
+
+    def cls_products(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Query of the [CLS] rows, keys and values. [B, H], [B, S, H], [B, S, H]"""
+        if layer in self.qkv:
+            q, k, v = self.qkv[layer].chunk(3, dim=-1)
+            return q[:, 0], k, v
+        k, v = self.key_value[layer].chunk(2, dim=-1)
+        return self.cls_query[layer], k, v
+
+
+class Encoder:
+    """A frozen BERT-shaped encoder in evaluation mode; nothing here has gradients.
+
+    Attributes:
+        layers: Frozen tensors of every layer, bottom to top.
+        fingerprint: sha256 over names, dtypes, shapes and bytes of the weights as they were loaded.
+        max_length: The longest input in tokens.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        source: str = "model",
+        revision: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        config: Any = model.config
+        model_type = check_supported(config, source)
+        weights = _named_weights(model)
+        _check_finite(weights, source)
+        self.fingerprint = _fingerprint(weights)
+        self.source, self.revision, self.tokenizer = source, revision, tokenizer
+        self.shape = EncoderShape.from_config(config.to_dict(), source)
+        self.eps = float(config.layer_norm_eps)
+        self.dtype, self.device = dtype, torch.device(device)
+        self.max_length = _max_length(config, tokenizer)
+        self.vocab_size = int(config.vocab_size)
+        self.type_vocab_size = int(getattr(config, "type_vocab_size", 1) or 1)
+        self.layers: list[LayerWeights] = [
+            layer.to(self.device, dtype) for layer in read_layers(model, model_type)
+        ]
+        self._embeddings = model.embeddings.eval().requires_grad_(False).to(self.device, dtype)
+        projection = getattr(model, "embeddings_project", None)
+        self._project = None if projection is None else projection.to(self.device, dtype)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path,
+        revision: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Encoder:
+        """Load a local folder or a hub id through transformers; safetensors only."""
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+        from transformers.utils import logging
+
+        source = str(path_or_id)
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()  # it reports the pooler, which is not used, as missing
+        try:
+            config = AutoConfig.from_pretrained(source, revision=revision)
+            check_supported(config, source)
+            model = AutoModel.from_pretrained(
+                source, revision=revision, use_safetensors=True, dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        except LetsError:
+            raise
+        except Exception as error:  # transformers raises many kinds for a path that is no model
+            first_line = str(error).strip().split("\n")[0]
+            raise LetsError(f"encoder: cannot load {source}: {first_line}") from error
+        finally:
+            logging.set_verbosity(verbosity)
+        return cls(model, tokenizer, source, revision, dtype, device)
+
+    @classmethod
+    def from_model(cls, model: nn.Module, tokenizer: Any, source: str = "model") -> Encoder:
+        """Wrap a loaded transformers base model; its weights are shared, not copied."""
+        return cls(model, tokenizer, source)
+
+    def layer(self, index: int) -> FrozenLayer:
+        return FrozenLayer(self.layers[index], self.shape.num_heads, self.eps)
+
+    def tokenize(self, texts: Texts, max_length: int, pad_to: int | None = None) -> TokenBatch:
+        """Token ids on the encoder's device. Raises LetsError for empty texts or a wrong length."""
+        for name, length in (("max_length", max_length), ("pad_to", pad_to)):
+            if length is not None and not 3 <= length <= self.max_length:
+                raise LetsError(
+                    f"encoder: {name} must be between 3 and {self.max_length} tokens "
+                    f"for {self.source}, got {length}"
+                )
+        return tokenize(self.tokenizer, texts, max_length, pad_to).to(self.device)
+
+    @torch.no_grad()
+    def embed(self, batch: TokenBatch) -> Tensor:
+        """Embedding output x^p_{-1}. [B, S, H]"""
+        self._check_batch(batch)
+        x = self._embeddings(input_ids=batch.input_ids, token_type_ids=batch.token_type_ids)
+        return x if self._project is None else self._project(x)
+
+    @torch.no_grad()
+    def forward(self, batch: TokenBatch, needs: FrozenNeeds | None = None) -> ActivationCache:
+        """Run the layers that `needs` asks for, and of the last one only what is read.
+
+        Args:
+            needs: Default: everything.
+        """
+        needs = FrozenNeeds.everything(self.shape.num_layers) if needs is None else needs
+        top_hidden = max(needs.hidden | needs.pooled, default=-1)
+        top = max(top_hidden, max(needs.qkv | needs.cls_qkv, default=0) - 1)
+        cache = ActivationCache(batch.key_mask)
+        x = self.embed(batch)
+        if -1 in needs.hidden:
+            cache.hidden[-1] = x
+        for j in range(top + 1):
+            cls_only = j == top and j not in needs.hidden and not _reads_products(needs, j + 1)
+            qkv = None
+            if j in needs.qkv or not cls_only:
+                qkv = project_qkv(x, self.layer(j))
+                if j in needs.qkv or j in needs.cls_qkv:
+                    cache.qkv[j] = qkv
+            elif j in needs.cls_qkv:
+                self._project_cls(cache, j, x)
+            if cls_only:
+                cache.cls_rows[j] = self._cls_row(cache, j, x)
+                return cache
+            assert qkv is not None
+            layer = self.layer(j)
+            x = full_layer(qkv[None], x[None], cache.key_mask, layer, layer.own())[0]
+            if j in needs.hidden or j in needs.pooled:
+                cache.hidden[j] = x
+        if top + 1 in needs.qkv:
+            cache.qkv[top + 1] = project_qkv(x, self.layer(top + 1))
+        elif top + 1 in needs.cls_qkv:
+            self._project_cls(cache, top + 1, x)
+        return cache
+
+    def _project_cls(self, cache: ActivationCache, index: int, x: Tensor) -> None:
+        """K and V of all rows, Q of the [CLS] row."""
+        weights, hidden = self.layers[index], self.shape.hidden_size
+        cache.cls_query[index] = nn.functional.linear(
+            x[:, 0], weights.qkv_weight[:hidden], weights.qkv_bias[:hidden]
+        )
+        cache.key_value[index] = nn.functional.linear(
+            x, weights.qkv_weight[hidden:], weights.qkv_bias[hidden:]
+        )
+
+    def _cls_row(self, cache: ActivationCache, index: int, x: Tensor) -> Tensor:
+        layer = self.layer(index)
+        if index in cache.qkv or index in cache.key_value:
+            query, key, value = (t[None] for t in cache.cls_products(index))
+            row = cached_cls_layer(query, key, value, x[None], cache.key_mask, layer, layer.own())
+        else:
+            row = cls_layer(x[None], cache.key_mask, layer, layer.own())
+        return row[0]
+
+    def _check_batch(self, batch: TokenBatch) -> None:
+        length = batch.input_ids.shape[1]
+        if not 0 < length <= self.max_length:
+            raise LetsError(
+                f"encoder: inputs must have 1 to {self.max_length} tokens, got {length}; truncate "
+                "them with max_length"
+            )
+        for name, size in (
+            ("input_ids", self.vocab_size), ("token_type_ids", self.type_vocab_size)
+        ):  # fmt: skip
+            ids = getattr(batch, name)
+            if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+                raise LetsError(
+                    f"encoder: {name} must be in [0, {size}), got {int(ids.min())} to "
+                    f"{int(ids.max())}; was another tokenizer used?"
+                )
+
+
+def _reads_products(needs: FrozenNeeds, layer: int) -> bool:
+    return layer in needs.qkv or layer in needs.cls_qkv
+
+
+def _named_weights(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters but the pooler's, which the frozen encoder does not use."""
+    return {
+        name: tensor
+        for name, tensor in sorted(model.named_parameters())
+        if not name.startswith("pooler.")
+    }
+
+
+def _check_finite(weights: dict[str, Tensor], source: str) -> None:
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise LetsError(f"encoder: {source}: {name} must be finite, got NaN or infinity")
+
+
+def _fingerprint(weights: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in weights.items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().view(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _max_length(config: Any, tokenizer: Any) -> int:
+    positions = int(config.max_position_embeddings)
+    if config.model_type in ("roberta", "xlm-roberta"):
+        positions -= int(config.pad_token_id) + 1  # its positions start behind the padding's
+    return min(positions, getattr(tokenizer, "model_max_length", positions))

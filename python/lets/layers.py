@@ -1,0 +1,220 @@
+"""What happens in a layer of each case: the one place, for frozen encoder, training and engine.
+
+T-stacked: a leading T (or a 1 that all tasks share) on everything. Dense products read the frozen
+weights once for all tasks; what is a task's own goes through the ops of `lets_ext`. Differentiable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from lets.weights import LayerWeights
+from lets_ext import (
+    Delta,
+    add_layer_norm,
+    bias_gelu,
+    cls_attention,
+    cls_tail,
+    delta_linear,
+    delta_qkv,
+)
+
+
+@dataclass(frozen=True)
+class FrozenLayer:
+    """A layer of the encoder, and the sizes that its tensors do not tell."""
+
+    weights: LayerWeights
+    num_heads: int
+    eps: float
+
+    @property
+    def hidden_size(self) -> int:
+        return self.weights.out_weight.shape[0]
+
+    def own(self) -> OwnLayer:
+        """The layer of a task that changes nothing."""
+        w = self.weights
+        vectors = {
+            name: getattr(w, name)[None]
+            for name in (
+                "out_bias", "up_bias", "down_bias",
+                "attn_norm_weight", "attn_norm_bias", "norm_weight", "norm_bias",
+            )
+        }  # fmt: skip
+        return OwnLayer(**vectors)
+
+
+@dataclass(frozen=True)
+class OwnLayer:
+    """What T tasks own of a layer: deltas of the matrices, complete vectors of the tail.
+
+    Args:
+        qkv: Delta of the stacked projections. T x [3H, H]
+        query, key, value: Its parts, for [CLS]-only layers. T x [H, H]
+        query_bias_delta, value_bias_delta: Change of b_Q and b_V (softmax drops b_K's). [T, H]
+        qkv_bias_delta: Both, with zeros for the keys. [T, 3H]
+        out_bias, down_bias, attn_norm_*, norm_*: The frozen vector plus the task's change. [1|T, H]
+        up_bias: [1|T, F]
+    """
+
+    out_bias: Tensor
+    up_bias: Tensor
+    down_bias: Tensor
+    attn_norm_weight: Tensor
+    attn_norm_bias: Tensor
+    norm_weight: Tensor
+    norm_bias: Tensor
+    qkv: Delta | None = None
+    query: Delta | None = None
+    key: Delta | None = None
+    value: Delta | None = None
+    out: Delta | None = None
+    up: Delta | None = None
+    down: Delta | None = None
+    query_bias_delta: Tensor | None = None
+    value_bias_delta: Tensor | None = None
+    qkv_bias_delta: Tensor | None = None
+
+
+def project_qkv(x: Tensor, layer: FrozenLayer) -> Tensor:
+    """The frozen product of the three projections. x [..., H] -> [..., 3H]"""
+    return F.linear(x, layer.weights.qkv_weight, layer.weights.qkv_bias)
+
+
+def full_layer(
+    qkv: Tensor, x: Tensor, key_mask: Tensor | None, layer: FrozenLayer, own: OwnLayer
+) -> Tensor:
+    """All rows of a task's layer; cases `p-all` (cached qkv) and `f-all`, and the search's mixture.
+
+    Args:
+        qkv: Frozen product of x, shared by all tasks or not. [1|T, B, S, 3H]
+        x: Input of the layer. [1|T, B, S, H]
+        key_mask: True = attend. bool [B, S]
+
+    Returns:
+        [T, B, S, H]
+    """
+    batch, length = x.shape[1:3]
+    rows = x.flatten(1, 2)
+    products = qkv.flatten(1, 2)
+    if own.qkv is not None:
+        products = delta_qkv(products, rows, own.qkv, own.qkv_bias_delta)
+    ctx = _attention(products.unflatten(1, (batch, length)), key_mask, layer.num_heads)
+    return _tail(ctx.flatten(1, 2), rows, layer, own).unflatten(1, (batch, length))
+
+
+def cached_cls_layer(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    x: Tensor,
+    key_mask: Tensor | None,
+    layer: FrozenLayer,
+    own: OwnLayer,
+) -> Tensor:
+    """The [CLS] row of a layer on the frozen encoder's input: case `p-cls`.
+
+    Args:
+        query: Frozen query of the [CLS] rows. [1, B, H]
+        key, value: Frozen keys and values. [1, B, S, H]
+        x: Input of the layer. [1, B, S, H]
+
+    Returns:
+        [T, B, H]
+    """
+    q = _own_query(query, x, own)
+    ctx = cls_attention(
+        q,
+        x,
+        num_heads=layer.num_heads,
+        key=key,
+        value=value,
+        key_delta=own.key,
+        value_delta=own.value,
+        value_bias=own.value_bias_delta,
+        key_mask=key_mask,
+    )
+    return _cls_tail(ctx, x, layer, own)
+
+
+def cls_layer(x: Tensor, key_mask: Tensor | None, layer: FrozenLayer, own: OwnLayer) -> Tensor:
+    """The [CLS] row of a layer on the tasks' own input: case `f-cls`. x [T, B, S, H] -> [T, B, H]"""
+    weights, hidden = layer.weights, layer.hidden_size
+    query_weight, key_weight, value_weight = weights.qkv_weight.split(hidden)
+    query_bias, _, value_bias = weights.qkv_bias.split(hidden)
+    q = _own_query(F.linear(x[:, :, 0], query_weight, query_bias), x, own)
+    bias = value_bias.expand(x.shape[0], hidden)
+    if own.value_bias_delta is not None:
+        bias = bias + own.value_bias_delta
+    # Softmax is blind to the key bias: it adds the same to all scores of a query's head.
+    ctx = cls_attention(
+        q,
+        x,
+        num_heads=layer.num_heads,
+        key_weight=key_weight,
+        value_weight=value_weight,
+        key_delta=own.key,
+        value_delta=own.value,
+        value_bias=bias,
+        key_mask=key_mask,
+    )
+    return _cls_tail(ctx, x, layer, own)
+
+
+def _own_query(query: Tensor, x: Tensor, own: OwnLayer) -> Tensor:
+    if own.query is None:
+        return query
+    return delta_linear(query, x[:, :, 0], own.query, own.query_bias_delta)
+
+
+def _attention(qkv: Tensor, key_mask: Tensor | None, num_heads: int) -> Tensor:
+    """Scaled dot-product attention. qkv [T, B, S, 3H] -> [T, B, S, H]"""
+    tasks, batch, length, width = qkv.shape
+    heads = qkv.reshape(tasks * batch, length, 3, num_heads, width // (3 * num_heads))
+    q, k, v = heads.permute(2, 0, 3, 1, 4)
+    mask = None if key_mask is None else key_mask.repeat(tasks, 1)[:, None, None]
+    ctx = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return ctx.transpose(1, 2).reshape(tasks, batch, length, width // 3)
+
+
+def _tail(ctx: Tensor, residual: Tensor, layer: FrozenLayer, own: OwnLayer) -> Tensor:
+    """Nodes n4 to n6 over all rows. ctx [T, N, H], residual [1|T, N, H] -> [T, N, H]"""
+    weights = layer.weights
+    projected = _own_linear(ctx, weights.out_weight, own.out)
+    h = add_layer_norm(
+        projected, residual, own.attn_norm_weight, own.attn_norm_bias, own.out_bias, layer.eps
+    )
+    inner = bias_gelu(_own_linear(h, weights.up_weight, own.up), own.up_bias)
+    outer = _own_linear(inner, weights.down_weight, own.down)
+    return add_layer_norm(outer, h, own.norm_weight, own.norm_bias, own.down_bias, layer.eps)
+
+
+def _own_linear(x: Tensor, weight: Tensor, delta: Delta | None) -> Tensor:
+    product = F.linear(x, weight)
+    return product if delta is None else delta_linear(product, x, delta)
+
+
+def _cls_tail(ctx: Tensor, x: Tensor, layer: FrozenLayer, own: OwnLayer) -> Tensor:
+    weights = layer.weights
+    return cls_tail(
+        ctx,
+        x[:, :, 0],
+        out_weight=weights.out_weight,
+        out_bias=own.out_bias,
+        attn_norm_weight=own.attn_norm_weight,
+        attn_norm_bias=own.attn_norm_bias,
+        up_weight=weights.up_weight,
+        up_bias=own.up_bias,
+        down_weight=weights.down_weight,
+        down_bias=own.down_bias,
+        norm_weight=own.norm_weight,
+        norm_bias=own.norm_bias,
+        out_delta=own.out,
+        up_delta=own.up,
+        down_delta=own.down,
+        eps=layer.eps,
+    )
