@@ -29,8 +29,16 @@ STABLE_TORCH_LIBRARY(lets_ext, m) {
       "int num_heads, float scale) -> (Tensor, Tensor, Tensor, Tensor)");
   // out = LN(h + gelu(h W1^T + b1) W2^T + b2), h = LN(residual + ctx W_O^T + b_O), deltas added.
   m.def(
-      "cls_tail(Tensor ctx, Tensor residual, Tensor[] weights, Tensor[] vectors, "
-      "Tensor[] out_delta, Tensor[] up_delta, Tensor[] down_delta, float eps) -> Tensor");
+      "cls_tail(Tensor ctx, Tensor residual, Tensor out_weight, Tensor up_weight, "
+      "Tensor down_weight, Tensor out_bias, Tensor attn_norm_weight, Tensor attn_norm_bias, "
+      "Tensor up_bias, Tensor down_bias, Tensor norm_weight, Tensor norm_bias, "
+      "Tensor? out_values, Tensor? out_crow_indices, Tensor? out_col_indices, "
+      "Tensor? out_ccol_indices, Tensor? out_row_indices, Tensor? out_permutation, "
+      "Tensor? up_values, Tensor? up_crow_indices, Tensor? up_col_indices, "
+      "Tensor? up_ccol_indices, Tensor? up_row_indices, Tensor? up_permutation, "
+      "Tensor? down_values, Tensor? down_crow_indices, Tensor? down_col_indices, "
+      "Tensor? down_ccol_indices, Tensor? down_row_indices, Tensor? down_permutation, "
+      "float eps) -> Tensor");
   // LN(x + residual + bias) * weight + norm_bias -> (out, mean, rstd)
   m.def(
       "add_layer_norm(Tensor x, Tensor residual, Tensor weight, Tensor norm_bias, Tensor? bias, "

@@ -50,7 +50,7 @@ class _Projection:
         if self.values is not None:
             flat = out.transpose(0, 1).reshape(self.batch, -1)
             products = self._entries(rows) * self.wide_values
-            flat = flat.index_add(1, self.slot, products)
+            flat = flat.scatter_add(1, self.slot.expand(self.batch, -1), products)
             out = flat.view(self.batch, self.num_tasks, *shape[2:]).transpose(0, 1)
         return out
 
@@ -63,7 +63,7 @@ class _Projection:
         if self.values is not None:
             flat = out.transpose(0, 1).reshape(self.batch, -1)
             products = self._mixed_entries(mixed) * self.wide_values
-            flat = flat.index_add(1, self.row, products)
+            flat = flat.scatter_add(1, self.row.expand(self.batch, -1), products)
             out = flat.view(self.batch, self.num_tasks, self.hidden).transpose(0, 1)
         return out
 

@@ -73,20 +73,24 @@ def _backward(ctx, grad, *_):
     if bias is not None:
         total = total + bias.to(wide)[:, None]
     normed = (total - mean[..., None]) * rstd[..., None]
-    scaled = grad * weight.to(wide)[:, None]
-    centred = scaled - scaled.mean(-1, keepdim=True)
-    grad_x = rstd[..., None] * (centred - normed * (scaled * normed).mean(-1, keepdim=True))
+    grad_x = layer_norm_backward(grad * weight.to(wide)[:, None], normed, rstd[..., None])
     return (
         grad_x.to(low),
-        _sum_to(grad_x, residual.shape[0], low),
-        _sum_to((grad * normed).sum(1), weight.shape[0], low),
-        _sum_to(grad.sum(1), ctx.norm_bias_tasks, low),
-        None if bias is None else _sum_to(grad_x.sum(1), bias.shape[0], low),
+        sum_to(grad_x, residual.shape[0], low),
+        sum_to((grad * normed).sum(1), weight.shape[0], low),
+        sum_to(grad.sum(1), ctx.norm_bias_tasks, low),
+        None if bias is None else sum_to(grad_x.sum(1), bias.shape[0], low),
         None,
     )
 
 
-def _sum_to(grad: Tensor, num_tasks: int, dtype: torch.dtype) -> Tensor:
+def layer_norm_backward(grad: Tensor, normed: Tensor, rstd: Tensor) -> Tensor:
+    """Gradient of the rows, given that of the normed rows before scale and shift."""
+    centred = grad - grad.mean(-1, keepdim=True)
+    return rstd * (centred - normed * (grad * normed).mean(-1, keepdim=True))
+
+
+def sum_to(grad: Tensor, num_tasks: int, dtype: torch.dtype) -> Tensor:
     """Gradient of a tensor with `num_tasks` leading entries: what all tasks share is summed."""
     total = grad if grad.shape[0] == num_tasks else grad.sum(0, keepdim=True)
     return total.to(dtype)

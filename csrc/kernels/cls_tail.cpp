@@ -1,0 +1,108 @@
+#include "kernels/cls_tail.h"
+
+#include "kernels/row_math.h"
+#include "kernels/tiles.h"
+#include "kernels/vector_math.h"
+
+namespace lets {
+namespace {
+
+// out[:, begin:end] = rows (W + delta)^T + bias for the rows of all tasks.
+template <typename T>
+void linear_panel(const TailLinear<T>& linear, const Accumulator<T>* rows, int64_t num_tasks,
+                  int64_t num_rows, int64_t begin, int64_t end, Accumulator<T>* out) {
+  using A = Accumulator<T>;
+  const int64_t in = linear.in_features, ld = linear.out_features;
+  dot_product<T>(rows, in, num_tasks * num_rows, linear.weight + begin * in, in, end - begin, in,
+                 [&](int64_t r, int64_t n, A sum) { out[r * ld + begin + n] = sum; });
+  for (int64_t t = 0; t < num_tasks; ++t) {
+    const T* bias = linear.bias.data + t * linear.bias.stride;
+    const int32_t* crow = linear.crow ? linear.crow + t * ld : nullptr;
+    for (int64_t r = t * num_rows; r < (t + 1) * num_rows; ++r) {
+      const A* row = rows + r * in;
+      for (int64_t o = begin; o < end; ++o) {
+        A sum = widen(bias[o]);
+        for (int32_t e = crow ? crow[o] : 0; crow && e < crow[o + 1]; ++e)
+          sum += widen(linear.values[e]) * row[linear.col[e]];
+        out[r * ld + o] += sum;
+      }
+    }
+  }
+}
+
+// out = LN(sums), row by row.
+template <typename T, typename Out>
+void norm_rows(const ClsTailParams<T>& p, const TaskVector<T>& weight, const TaskVector<T>& bias,
+               int64_t begin, int64_t end, Out* out) {
+  using A = Accumulator<T>;
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t task = r / p.num_rows;
+    const A* row = p.sums + r * p.hidden;
+    normalize_row(row, row_moments(row, p.hidden, static_cast<A>(p.eps)),
+                  weight.data + task * weight.stride, bias.data + task * bias.stride, p.hidden,
+                  out + r * p.hidden);
+  }
+}
+
+template <typename T>
+void attn_out_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end) {
+  linear_panel(p.attn, p.input, p.num_tasks, p.num_rows, begin, end, p.sums);
+  for (int64_t r = 0; r < p.num_tasks * p.num_rows; ++r) {
+    const T* residual = p.residual + r / p.num_rows * p.residual_stride + r % p.num_rows * p.hidden;
+    for (int64_t o = begin; o < end; ++o) p.sums[r * p.hidden + o] += widen(residual[o]);
+  }
+}
+
+template <typename T>
+void up_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end) {
+  using A = Accumulator<T>;
+  linear_panel(p.up, p.h, p.num_tasks, p.num_rows, begin, end, p.inner);
+  for (int64_t r = 0; r < p.num_tasks * p.num_rows; ++r) {
+    A* row = p.inner + r * p.inner_features + begin;
+    for_lanes<A>(end - begin, [&](int64_t i, int64_t count) {
+      store_part(row + i, gelu_vector(load_part(row + i, count)), count);
+    });
+  }
+}
+
+template <typename T>
+void down_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end) {
+  linear_panel(p.down, p.inner, p.num_tasks, p.num_rows, begin, end, p.sums);
+  for (int64_t r = 0; r < p.num_tasks * p.num_rows; ++r) {
+    const int64_t row = r * p.hidden;
+    for (int64_t o = begin; o < end; ++o) p.sums[row + o] += p.h[row + o];
+  }
+}
+
+}  // namespace
+
+template <Isa isa, typename T>
+void cls_tail_cpu(const ClsTailParams<T>& p, TailPhase phase, int64_t begin, int64_t end) {
+  switch (phase) {
+    case TailPhase::kAttnOut:
+      return attn_out_panel(p, begin, end);
+    case TailPhase::kAttnNorm:
+      return norm_rows(p, p.attn_norm_weight, p.attn_norm_bias, begin, end, p.h);
+    case TailPhase::kUp:
+      return up_panel(p, begin, end);
+    case TailPhase::kDown:
+      return down_panel(p, begin, end);
+    case TailPhase::kNorm:
+      return norm_rows(p, p.norm_weight, p.norm_bias, begin, end, p.out);
+  }
+}
+
+// Rows in the type that sums are kept in.
+template <Isa isa, typename T>
+void widen_rows(const T* rows, int64_t n, Accumulator<T>* out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = widen(rows[i]);
+}
+
+template void cls_tail_cpu<kIsa>(const ClsTailParams<float>&, TailPhase, int64_t, int64_t);
+template void cls_tail_cpu<kIsa>(const ClsTailParams<double>&, TailPhase, int64_t, int64_t);
+template void cls_tail_cpu<kIsa>(const ClsTailParams<Half>&, TailPhase, int64_t, int64_t);
+template void cls_tail_cpu<kIsa>(const ClsTailParams<BFloat16>&, TailPhase, int64_t, int64_t);
+template void widen_rows<kIsa>(const Half*, int64_t, float*);
+template void widen_rows<kIsa>(const BFloat16*, int64_t, float*);
+
+}  // namespace lets
