@@ -6,6 +6,7 @@ Slow and obvious on purpose: what the engine is compared with, and what Delta-Pr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -46,7 +47,9 @@ def dense_forward(
     return head(torch.stack(pooled, dim=1))
 
 
-def dense_layer(weights: LayerWeights, x: Tensor, mask: Tensor, num_heads: int, eps: float) -> Tensor:
+def dense_layer(
+    weights: LayerWeights, x: Tensor, mask: Tensor, num_heads: int, eps: float
+) -> Tensor:
     """One post-LN layer (METHOD section 2). x [B, S, H], mask bool [B, S] -> [B, S, H]"""
     batch, length, hidden = x.shape
     qkv = F.linear(x, weights.qkv_weight, weights.qkv_bias)
@@ -58,3 +61,30 @@ def dense_layer(weights: LayerWeights, x: Tensor, mask: Tensor, num_heads: int, 
     inner = F.gelu(F.linear(h, weights.up_weight, weights.up_bias))
     out = h + F.linear(inner, weights.down_weight, weights.down_bias)
     return F.layer_norm(out, (hidden,), weights.norm_weight, weights.norm_bias, eps)
+
+
+def merged_layers(model: Any) -> list[LayerWeights]:
+    """W^p + W^δ of every layer of a TaskModel; bypassed layers are the encoder's own."""
+    layers = list(model.encoder.layers)
+    for j in model.policy.live_layers:
+        layers[j] = _merge(model.task_layer(j))
+    return layers
+
+
+def evaluate_densely(model: Any, batch: TokenBatch) -> Tensor:
+    """What a TaskModel must answer: its merged weights, evaluated plainly. [B, C]"""
+    policy = model.policy
+    p_input, p_pool = ([float(s == "f") for s in text] for text in (policy.input, policy.pool))
+    return dense_forward(model.encoder, merged_layers(model), p_input, p_pool, model.head, batch)
+
+
+def _merge(layer: Any) -> LayerWeights:
+    weights = layer.frozen.weights
+    changes = {f"{name}_weight": layer.delta(name).to_dense()[0] for name in layer.layouts}
+    own = layer.own()
+    merged = {name: getattr(weights, name) + change for name, change in changes.items()}
+    zeros = torch.zeros_like(layer.query_bias_delta)
+    bias = torch.cat([layer.query_bias_delta, zeros, layer.value_bias_delta])
+    merged["qkv_bias"] = weights.qkv_bias + bias
+    rest = (f.name for f in fields(weights) if f.name not in merged)
+    return LayerWeights(**merged, **{name: getattr(own, name)[0] for name in rest})

@@ -51,7 +51,9 @@ class TokenBatch:
 
     def to(self, device: torch.device | str) -> TokenBatch:
         return TokenBatch(
-            self.input_ids.to(device), self.attention_mask.to(device), self.token_type_ids.to(device)
+            self.input_ids.to(device),
+            self.attention_mask.to(device),
+            self.token_type_ids.to(device),
         )
 
 
@@ -73,7 +75,9 @@ def check_texts(texts: Any, what: str = "texts") -> bool:
     return pairs
 
 
-def tokenize(tokenizer: Any, texts: Texts, max_length: int, pad_to: int | None = None) -> TokenBatch:
+def tokenize(
+    tokenizer: Any, texts: Texts, max_length: int, pad_to: int | None = None
+) -> TokenBatch:
     """Token ids of texts or pairs, truncated to `max_length`, padded to the longest or `pad_to`."""
     if not len(texts):
         raise LetsError("texts must hold at least one text, got none")
