@@ -38,7 +38,7 @@ def load_task(
     label_column: str = "label",
     problem_type: str = CLASSIFICATION,
     labels: Sequence[str] | None = None,
-    metric: str = "",
+    metric: str | None = None,
     dev_share: float = 0.1,
     seed: int = 0,
 ) -> TaskData:
@@ -61,7 +61,7 @@ def load_task(
         train, dev = hold_out(train, dev_share, seed, stratify=not numeric)
     else:
         dev = read_rows(read_table(dev_file), columns, numeric, classes)
-    return TaskData(name, train, dev, classes, problem_type, metric)
+    return TaskData(name, train, dev, classes, problem_type, metric or "")
 
 
 def read_texts(

@@ -8,7 +8,7 @@ counts what really ran, from the shapes that really occurred; `lets.cost` predic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -79,15 +79,9 @@ def _cls_attention(a: Arguments) -> int:
 
 def _cls_tail(a: Arguments) -> int:
     tasks, rows, hidden = a["ctx"].shape
-    nnz = sum(_nnz(a[name]) for name in ("out_delta", "up_delta", "down_delta"))
-    inner = a["weights"][1].shape[0]
-    sizes = {"rows": rows, "hidden": hidden, "intermediate": inner}
+    nnz = sum(_numel(a[name]) for name in ("out_values", "up_values", "down_values"))
+    sizes = {"rows": rows, "hidden": hidden, "intermediate": a["up_weight"].shape[0]}
     return op_cost("cls_tail", nnz=nnz, tasks=tasks, **sizes).flops
-
-
-def _nnz(delta: Sequence[Tensor]) -> int:
-    """A delta travels as its index tensors and its values, the only floating-point one."""
-    return sum(tensor.numel() for tensor in delta if tensor.is_floating_point())
 
 
 def _numel(values: Tensor | None) -> int:

@@ -1,16 +1,27 @@
-"""The cost model against what torch's counter sees of runs of the compiled ops."""
+"""The cost model against what torch's counter sees of runs: of ops, layers, and frozen passes."""
+
+import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from lets.cost import op_cost
+import transformers
+from lets.cost import layer_cost, op_cost
+from lets.encoder import Encoder, FrozenNeeds
 from lets.flops import flop_formulas
 from lets.heads import LayerwiseHead
-from lets.policy_cost import head_cost
+from lets.layers import FrozenLayer, cached_cls_layer, cls_layer, full_layer, project_qkv
+from lets.nnz import LayerNnz
+from lets.policy import LayerCase, Policy
+from lets.policy_cost import frozen_cost, head_cost
 from lets.shape import EncoderShape
+from lets.tokens import TokenBatch
+from lets.weights import LayerWeights
 from torch.utils.flop_counter import FlopCounterMode
 
 from lets_ext import Delta, DeltaLayout, cls_attention, delta_linear, delta_qkv
+from tests.factories import make_delta, make_tensor
 
 B, S, H, A = 2, 5, 24, 4
 
@@ -19,13 +30,6 @@ def counted(function):
     with FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
         function()
     return counter.get_total_flops()
-
-
-def make_delta(tasks, out_features, in_features, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    mask = torch.rand(tasks, out_features, in_features, generator=generator) < 0.1
-    layout = DeltaLayout.from_mask(mask)
-    return Delta(layout, torch.ones(layout.nnz))
 
 
 @pytest.fixture(params=[torch.no_grad, torch.inference_mode], ids=["no_grad", "inference"])
@@ -84,3 +88,80 @@ def test_head(name):
     head = LayerwiseHead(shape.num_layers, shape.hidden_size, 3).eval()
     pooled = torch.ones(B, shape.num_layers, shape.hidden_size)
     assert counted(lambda: head(pooled)) == head_cost(shape, 3, batch=B).flops
+
+
+SHAPE = EncoderShape("tiny", 3, H, A, 40, 100_000)
+
+
+def make_own(tasks):
+    """Deltas of all six matrices for `tasks` tasks, and how many non-zeros each has in all."""
+    sizes = {"query": (H, H), "key": (H, H), "value": (H, H)}
+    sizes |= {"out": (H, H), "up": (40, H), "down": (H, 40)}
+    deltas = {
+        name: make_delta(tasks, *size, seed=i) for i, (name, size) in enumerate(sizes.items())
+    }
+    nnz = LayerNnz(**{name: delta.layout.nnz for name, delta in deltas.items()})
+    dense = [deltas[name].to_dense() for name in ("query", "key", "value")]
+    mask = torch.cat(dense, dim=1) != 0
+    layout = DeltaLayout.from_mask(mask)
+    return replace(LAYER.own(), qkv=Delta(layout, make_tensor(layout.nnz)), **deltas), nnz
+
+
+def make_layer():
+    sizes = {"qkv": (3 * H, H), "out": (H, H), "up": (40, H), "down": (H, 40)}
+    tensors = {f"{name}_weight": make_tensor(*size) for name, size in sizes.items()}
+    tensors |= {f"{name}_bias": make_tensor(size[0]) for name, size in sizes.items()}
+    for name in ("attn_norm", "norm"):
+        tensors |= {f"{name}_weight": make_tensor(H), f"{name}_bias": make_tensor(H)}
+    return FrozenLayer(LayerWeights(**tensors), A, 1e-12)
+
+
+LAYER = make_layer()
+
+
+@pytest.mark.usefixtures("mode")
+@pytest.mark.parametrize("case", list(LayerCase)[1:], ids=str)
+@pytest.mark.parametrize("masked", [True, False])
+def test_layer_of_every_case(case, masked):
+    own, nnz = make_own(1)
+    x = make_tensor(1, B, S, H)
+    mask = torch.arange(S).expand(B, S) < S - 1 if masked else None
+    qkv = project_qkv(x, LAYER)
+    query, key, value = qkv.chunk(3, dim=-1)
+    runs = {
+        LayerCase.P_ALL: lambda: full_layer(qkv, x, mask, LAYER, own),
+        LayerCase.F_ALL: lambda: full_layer(project_qkv(x, LAYER), x, mask, LAYER, own),
+        LayerCase.P_CLS: lambda: cached_cls_layer(query[:, :, 0], key, value, x, mask, LAYER, own),
+        LayerCase.F_CLS: lambda: cls_layer(x, mask, LAYER, own),
+    }
+    assert counted(runs[case]) == layer_cost(SHAPE, case, S, nnz, batch=B).flops
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    config = transformers.BertConfig(
+        vocab_size=11, hidden_size=H, num_hidden_layers=3, num_attention_heads=A,
+        intermediate_size=40, max_position_embeddings=16,
+    )  # fmt: skip
+    return Encoder.from_model(transformers.BertModel(config), tokenizer=None)
+
+
+WORDS = ["".join(word) for word in itertools.product("pf", repeat=5)]
+EVERY_POLICY = [Policy("p" + word[:2], word[2:]) for word in WORDS]
+
+
+@pytest.mark.parametrize("policy", EVERY_POLICY, ids=lambda p: f"{p.input}-{p.pool}")
+def test_frozen_pass_of_every_policy(policy, encoder):
+    assert frozen_flops(encoder, [policy]) == frozen_cost(SHAPE, S, [policy], batch=B).total.flops
+
+
+def test_frozen_pass_of_sets(encoder):
+    for first, second in itertools.islice(itertools.combinations(EVERY_POLICY, 2), 0, None, 7):
+        expected = frozen_cost(SHAPE, S, [first, second], batch=B).total.flops
+        assert frozen_flops(encoder, [first, second]) == expected
+
+
+def frozen_flops(encoder, policies):
+    ids = torch.ones(B, S, dtype=torch.long)
+    batch = TokenBatch(input_ids=ids, attention_mask=ids, token_type_ids=ids * 0)
+    return counted(lambda: encoder.forward(batch, FrozenNeeds.union(policies)))
