@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -57,7 +59,7 @@ class LayerwiseHead(nn.Module):
         _, (last, _) = self.lstm(self.projection(pooled))
         return self.classifier(self.dropout(torch.cat([last[0], last[1]], dim=-1)))
 
-    def config(self) -> dict[str, int | float]:
+    def config(self) -> dict[str, Any]:
         """The arguments that build this head again: LayerwiseHead(**config)."""
         return {
             "num_layers": self.num_layers,

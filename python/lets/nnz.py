@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -52,6 +53,13 @@ class LayerNnz:
             for begin in range(0, 3 * hidden, hidden)
         )
         return cls(query, key, value, *(int(masks[name].sum()) for name in ("out", "up", "down")))
+
+    @classmethod
+    def from_crow(cls, crow: Mapping[str, Any]) -> LayerNnz:
+        """Counted from one layer's CSR row offsets: `qkv` [3H + 1], `out`, `up`, `down` [O + 1]."""
+        bounds = [int(bound) for bound in crow["qkv"][:: (len(crow["qkv"]) - 1) // 3]]
+        query, key, value = (end - begin for begin, end in itertools.pairwise(bounds))
+        return cls(query, key, value, *(int(crow[name][-1]) for name in ("out", "up", "down")))
 
 
 def kept_weights(density: float, num_weights: int) -> int:

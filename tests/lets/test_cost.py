@@ -257,6 +257,10 @@ def test_counts_from_masks_and_for_policies():
     nnz = LayerNnz.from_masks(masks)
     assert nnz.total == sum(int(mask.sum()) for mask in masks.values())
     assert nnz.key == int(masks["qkv"][24:48].sum())
+    crow = {
+        name: torch.cat([torch.zeros(1), mask.sum(1).cumsum(0)]) for name, mask in masks.items()
+    }
+    assert LayerNnz.from_crow(crow) == nnz
     policy = Policy("ppf", "pff")
     assert policy_nnz(TINY, policy, {0: nnz, 1: nnz, 2: nnz}) == {1: nnz, 2: nnz}
     with pytest.raises(LetsError, match=r"every live layer, got none for \[2\]"):

@@ -8,20 +8,22 @@ import torch
 import torch.nn.functional as F
 import transformers
 from lets.cost import layer_cost, op_cost
+from lets.delta import matrix_shapes
 from lets.encoder import Encoder, FrozenNeeds
 from lets.flops import flop_formulas
 from lets.heads import LayerwiseHead
 from lets.layers import FrozenLayer, cached_cls_layer, cls_layer, full_layer, project_qkv
 from lets.nnz import LayerNnz
 from lets.policy import LayerCase, Policy
-from lets.policy_cost import frozen_cost, head_cost
+from lets.policy_cost import frozen_cost, head_cost, task_cost
 from lets.shape import EncoderShape
+from lets.task_model import TaskModel
 from lets.tokens import TokenBatch
 from lets.weights import LayerWeights
 from torch.utils.flop_counter import FlopCounterMode
 
 from lets_ext import Delta, DeltaLayout, cls_attention, delta_linear, delta_qkv
-from tests.factories import make_delta, make_tensor
+from tests.factories import make_delta, make_layout, make_tensor
 
 B, S, H, A = 2, 5, 24, 4
 
@@ -161,7 +163,30 @@ def test_frozen_pass_of_sets(encoder):
         assert frozen_flops(encoder, [first, second]) == expected
 
 
-def frozen_flops(encoder, policies):
+@pytest.mark.parametrize("policy", EVERY_POLICY, ids=lambda p: f"{p.input}-{p.pool}")
+def test_whole_task_of_every_policy(policy, encoder):
+    """Frozen pass, live layers and head in one run; and every parameter that the task trains."""
+    shapes = matrix_shapes(encoder.layers[0])
+    masks = {
+        j: {name: make_layout(1, *size, seed=j) for name, size in shapes.items()}
+        for j in policy.live_layers
+    }
+    model = TaskModel(encoder, policy, masks, LayerwiseHead(3, H, 4)).eval()
+    nnz = {
+        j: LayerNnz.from_crow({name: layout.crow_indices for name, layout in layer.items()})
+        for j, layer in masks.items()
+    }
+    cost = task_cost(encoder.shape, policy, S, nnz, num_labels=4, batch=B).total
+    frozen = frozen_cost(encoder.shape, S, [policy], batch=B).total
+    with torch.no_grad():
+        assert counted(lambda: model(token_batch())) == cost.flops + frozen.flops
+    assert sum(parameter.numel() for parameter in model.parameters()) == cost.params
+
+
+def token_batch():
     ids = torch.ones(B, S, dtype=torch.long)
-    batch = TokenBatch(input_ids=ids, attention_mask=ids, token_type_ids=ids * 0)
-    return counted(lambda: encoder.forward(batch, FrozenNeeds.union(policies)))
+    return TokenBatch(input_ids=ids, attention_mask=ids, token_type_ids=ids * 0)
+
+
+def frozen_flops(encoder, policies):
+    return counted(lambda: encoder.forward(token_batch(), FrozenNeeds.union(policies)))
