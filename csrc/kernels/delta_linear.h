@@ -27,20 +27,41 @@ struct DeltaLinearParams {
   int64_t num_tasks, num_tokens, in_features, out_features;
 };
 
-// How the work is cut: by shape alone for its results, by thread count only where rows are few.
+// How the work is cut. Every output is one sum in the order of its row, so no choice here changes
+// results.
 struct DeltaLinearPlan {
-  int64_t token_block, num_blocks, num_parts, num_groups, num_chunks;
+  static constexpr int64_t kOutputGroup = 128;
+  int64_t token_block, num_blocks, num_parts, tasks_per_group, num_chunks;
   size_t scratch_bytes;  // per thread, 64-byte aligned
+  bool stream_stores;    // the result is larger than the caches near a core
 };
 
 template <typename T>
-DeltaLinearPlan delta_linear_plan(const DeltaLinearParams<T>& p, int64_t num_threads) {
+DeltaLinearPlan delta_linear_plan(const DeltaLinearParams<T>& p, int64_t nnz, int64_t num_threads) {
+  constexpr int64_t kStrip = 16, kL2Bytes = 400 * 1024, kWorthAThread = 1 << 15;
+  constexpr int64_t kStreamBytes = 4 << 20;
   DeltaLinearPlan plan{};
-  plan.token_block = 16;
+  const int64_t row_bytes = p.in_features * static_cast<int64_t>(sizeof(Accumulator<T>));
+  plan.token_block = 4 * kStrip;  // as many as the accumulators hold, if x still fits L2
+  while (plan.token_block > kStrip &&
+         (plan.token_block * row_bytes > kL2Bytes || plan.token_block - kStrip >= p.num_tokens))
+    plan.token_block -= kStrip;
   plan.num_blocks = (p.num_tokens + plan.token_block - 1) / plan.token_block;
+  const bool shared_x = p.x.task_stride == 0;
+  plan.tasks_per_group = shared_x ? p.num_tasks : 1;
+  const int64_t groups = p.num_tasks / plan.tasks_per_group, pieces = groups * plan.num_blocks;
+  // Few rows: split the outputs, at the price of transposing x once per part.
+  const int64_t work = plan.token_block * (p.num_tasks * p.out_features + nnz);
   plan.num_parts = 1;
-  plan.num_groups = p.num_tasks;
-  plan.num_chunks = plan.num_groups * plan.num_blocks;
+  while (plan.num_parts * pieces < num_threads && work > 2 * plan.num_parts * kWorthAThread &&
+         p.out_features >= 2 * plan.num_parts * DeltaLinearPlan::kOutputGroup)
+    plan.num_parts *= 2;
+  plan.num_chunks = pieces * plan.num_parts;
+  plan.stream_stores =
+      p.num_tasks * p.num_tokens * p.out_features * static_cast<int64_t>(sizeof(T)) > kStreamBytes;
+  const int64_t tile = DeltaLinearPlan::kOutputGroup * (plan.token_block + kStrip);
+  plan.scratch_bytes = static_cast<size_t>(plan.token_block * row_bytes +
+                                           tile * static_cast<int64_t>(sizeof(Accumulator<T>)));
   return plan;
 }
 

@@ -31,7 +31,7 @@ void run(DeltaLinearParams<T> p, const Tensor& values, const int32_t* permutatio
   } else {
     p.values = const_data<Accumulator<T>>(values);
   }
-  const auto plan = delta_linear_plan(p, torch::stable::get_num_threads());
+  const auto plan = delta_linear_plan(p, nnz, torch::stable::get_num_threads());
   with_isa([&](auto isa) {
     parallel_chunks(plan.num_chunks, [&](int64_t chunk) {
       delta_linear_cpu<isa(), T>(p, plan, chunk, thread_scratch(plan.scratch_bytes));
