@@ -77,11 +77,10 @@ def _task(task: TaskCost, encoder_flops: int, encoder_params: int) -> dict[str, 
 def ops_tables(report: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title, columns and rows of each table."""
     tasks, base = report["tasks"], report["encoder_gflop"]
-    layers = [f"{j}" for j in range(len(tasks[0]["layers"]))]
     cases = (
-        f"Layer cases (layers of {report['encoder']}, bottom first)",
-        ["policy", *layers],
-        [[task["policy"], *(layer["case"] for layer in task["layers"])] for task in tasks],
+        f"Layers of {report['encoder']}, bottom first",
+        ["policy", "case of each layer"],
+        [[task["policy"], " ".join(layer["case"] for layer in task["layers"])] for task in tasks],
     )
     costs = (
         f"New per task ({report['accounting']} accounting, {report['seq_len']} tokens, "

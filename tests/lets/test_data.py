@@ -1,7 +1,12 @@
 import builtins
+import contextlib
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lets.data import load_task, read_texts
 from lets.errors import LetsError
 from lets.task_data import TaskRow
@@ -173,3 +178,31 @@ def test_hold_out_through_load_task(tmp_path):
     file = write(tmp_path / "t.csv", "text,label\na,0\nb,1\n")
     with pytest.raises(LetsError, match="too few different texts"):
         load_task("t", file)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@given(st.binary(max_size=60) | st.text("text,label\t\n\r\"'{}[]:0 \0é").map(str.encode))
+def test_any_bytes_are_read_or_refused(suffix, content):
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"t{suffix}"
+        file.write_bytes(content)
+        with contextlib.suppress(LetsError):
+            data = load_task("t", file, file)
+            assert len(data.train) == len(data.dev) > 0
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_every_format_gives_the_same_task(suffix, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": ['a "b"', "c,\nd", "é"], "label": [1, 0, 1]})
+    file = tmp_path / f"t{suffix}"
+    if suffix == ".csv":
+        frame.to_csv(file, index=False)
+    elif suffix == ".jsonl":
+        frame.to_json(file, orient="records", lines=True)
+    else:
+        frame.to_parquet(file)
+    data = load_task("t", file, file)
+    assert data.train == [
+        TaskRow('a "b"', None, "1"), TaskRow("c,\nd", None, "0"), TaskRow("é", None, "1")
+    ]  # fmt: skip

@@ -18,15 +18,16 @@ def print_json(data: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table whose first column is text and whose others are numbers."""
+    """A table under a title; columns of numbers are set to the right and never broken."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table()
     for position, column in enumerate(columns):
-        table.add_column(column, justify="right" if position else "left", no_wrap=bool(position))
+        numbers = all(row[position][:1].isdigit() for row in rows)
+        table.add_column(column, justify="right" if numbers else "left", no_wrap=numbers)
     for row in rows:
         table.add_row(*row)
-    # Into a file or a pipe nothing is cut to the width of a terminal.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, markup=False)
+    # A file or a pipe has no width: wide enough there for every table.
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, markup=False)
     console.print(title, table, sep="\n")
