@@ -35,6 +35,15 @@ class LetsGroup(TyperGroup):
             code = run()
         except LetsError as error:
             _fail(str(error), 2)
+        except ImportError as error:
+            # The compiled part is missing, or an extra; lets_ext says how to get it.
+            if not str(error).startswith("lets_ext: "):
+                raise
+            _fail(str(error), 2)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            _fail(f"{error.filename}: {error.strerror}", 2)
         except typer.Abort:
             _fail("aborted", 1)
         except Exception as error:
