@@ -1,4 +1,4 @@
-"""Settings of every training stage: frozen, validated once, saved beside the result they produced."""
+"""Settings of every training stage: frozen, validated once, saved beside the result."""
 
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ class FinetuneConfig:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     delta_start: str = "zero"
-    cache_activations: bool = False
+    fixed_batches: bool = False  # the same rows share a batch in every epoch
+    cache_activations: bool = False  # keep what the frozen layers compute; fixes the batches
     cache_bytes: int = 2 << 30
     group_by_length: bool = False
     save_steps: int = 200

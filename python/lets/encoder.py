@@ -216,7 +216,7 @@ class Encoder:
                 if j in needs.qkv or j in needs.cls_qkv:
                     cache.qkv[j] = qkv
             elif j in needs.cls_qkv:
-                self._project_cls(cache, j, x)
+                self.project_cls(cache, j, x)
             if cls_only:
                 cache.cls_rows[j] = self._cls_row(cache, j, x)
                 return cache
@@ -228,11 +228,11 @@ class Encoder:
         if top + 1 in needs.qkv:
             cache.qkv[top + 1] = project_qkv(x, self.layer(top + 1))
         elif top + 1 in needs.cls_qkv:
-            self._project_cls(cache, top + 1, x)
+            self.project_cls(cache, top + 1, x)
         return cache
 
-    def _project_cls(self, cache: ActivationCache, index: int, x: Tensor) -> None:
-        """K and V of all rows, Q of the [CLS] row."""
+    def project_cls(self, cache: ActivationCache, index: int, x: Tensor) -> None:
+        """Put K and V of all rows, and Q of the [CLS] row, into the cache. x: x^p_{index-1}"""
         weights, hidden = self.layers[index], self.shape.hidden_size
         cache.cls_query[index] = nn.functional.linear(
             x[:, 0], weights.qkv_weight[:hidden], weights.qkv_bias[:hidden]

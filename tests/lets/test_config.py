@@ -1,7 +1,6 @@
 import json
 
 import pytest
-
 from lets.config import FitConfig, PruneConfig
 from lets.errors import LetsError
 from lets.recipes import load_recipe, recipe_names
@@ -18,7 +17,8 @@ def test_the_paper_recipe_keeps_the_printed_schedule():
     cola, qnli = load_recipe("paper", "CoLA").finetune, load_recipe("paper", "QNLI").finetune
     assert (cola.num_train_epochs, cola.bias_learning_rate, cola.warmup_steps) == (10, 1e-3, 420)
     assert (qnli.num_train_epochs, qnli.bias_learning_rate, qnli.warmup_steps) == (7, 5e-4, 1986)
-    assert qnli.learning_rate == 2e-5 and qnli.values_learning_rate is None
+    assert qnli.learning_rate == 2e-5
+    assert qnli.values_learning_rate is None
 
 
 @pytest.mark.parametrize("density", [0, 0.0, -0.1, 1.5, float("nan")])
@@ -45,7 +45,8 @@ def test_wrong_settings_are_refused(raw, message):
 
 def test_override_keeps_the_rest():
     config = load_recipe("small").override({"prune": {"density": 0.02}, "seed": 3})
-    assert config.prune.density == 0.02 and config.seed == 3
+    assert config.prune.density == 0.02
+    assert config.seed == 3
     assert config.finetune == load_recipe("small").finetune
 
 

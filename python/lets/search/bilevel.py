@@ -1,4 +1,4 @@
-"""The gradient of the selectors through one step of the weights (METHOD section 7, second order)."""
+"""The selectors' gradient through one step of the weights (METHOD section 7, second order)."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def train(
         if checkpoints is not None and state.step < plan.total_steps and (epoch_over or due):
             _save(checkpoints, state, parameters, optimizer, best)
     if best:
-        _copy_into(parameters, best)
+        copy_into(parameters, best)
     progress.finish(plan.stage)
     return state
 
@@ -162,13 +162,14 @@ def _restore(
     found: Checkpoint | None = checkpoints.load() if checkpoints is not None else None
     if found is None:
         return LoopState(), {}
-    _copy_into(parameters, found.tensors["model"])
+    copy_into(parameters, found.tensors["model"])
     load_optimizer_tensors(optimizer, found.tensors["optimizer"])
     return LoopState(**found.state), found.tensors.get("best", {})
 
 
 @torch.no_grad()
-def _copy_into(parameters: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
+def copy_into(parameters: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> None:
+    """Set parameters to a checkpoint's tensors of the same names."""
     missing = sorted(set(parameters) ^ set(source))
     if missing:
         raise LetsError(f"checkpoint: parameters differ from the model's: {', '.join(missing[:5])}")

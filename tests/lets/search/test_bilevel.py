@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from lets.search.bilevel import arch_gradient
 
 

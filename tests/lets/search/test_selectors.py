@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-
 from lets.errors import LetsError
 from lets.policy import Policy
 from lets.search.derive import derive_policy
@@ -23,7 +22,8 @@ def test_follows_the_formula():
     p_input, p_pool = selectors(noise, 1.7)
     logits = (selectors.alphas + noise).detach() / 1.7
     expected = logits.exp()[..., 1] / logits.exp().sum(-1)
-    assert torch.allclose(p_input[1:], expected[0, 1:]) and torch.allclose(p_pool, expected[1])
+    assert torch.allclose(p_input[1:], expected[0, 1:])
+    assert torch.allclose(p_pool, expected[1])
     assert p_input[0].item() == 0.0
 
 

@@ -1,5 +1,4 @@
 import pytest
-
 from lets.errors import LetsError
 from lets.train.batches import Batches
 
@@ -28,7 +27,8 @@ def test_depends_on_seed_epoch_and_name_alone():
 def test_fixed_batches_keep_their_rows_and_change_their_order():
     batches = Batches(40, 4, 1, "t", fixed=True)
     first, second = epoch(batches, 0), epoch(batches, 1)
-    assert first != second and sorted(first) == sorted(second)
+    assert first != second
+    assert sorted(first) == sorted(second)
     assert {batches.key_at(i) for i in range(10)} == {batches.key_at(10 + i) for i in range(10)}
 
 

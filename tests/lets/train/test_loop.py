@@ -1,13 +1,12 @@
 import pytest
 import torch
-from torch import nn
-
 from lets.errors import LetsError
 from lets.progress import Progress
 from lets.train.batches import Batches
 from lets.train.checkpoint import CheckpointStore
 from lets.train.loop import LoopPlan, train, warmup_steps
 from lets.train.optim import kind_of, linear_factor, make_adamw
+from torch import nn
 
 ROWS, STEPS = 20, 15
 
@@ -69,7 +68,8 @@ def test_resumes_to_the_same_bits(tmp_path, after):
         run(tmp_path, Stop(after))
     state, resumed = run(tmp_path)
     assert same(plain, resumed)
-    assert state.history == plain_state.history and state.best_step == plain_state.best_step
+    assert state.history == plain_state.history
+    assert state.best_step == plain_state.best_step
 
 
 def test_a_checkpoint_of_another_key_is_not_resumed(tmp_path):
@@ -90,7 +90,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         run(tmp_path, Stop(9))
     file = next(tmp_path.glob("checkpoint-*/model.safetensors"))
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(LetsError, match="model.safetensors: checksum differs"):
+    with pytest.raises(LetsError, match=r"model\.safetensors: checksum differs"):
         run(tmp_path)
 
 
@@ -113,8 +113,10 @@ def test_stops_at_a_loss_that_is_not_finite_and_names_the_place():
 def test_schedule_warms_up_and_decays():
     factors = [linear_factor(s, 10, 4) for s in range(10)]
     assert factors[:4] == [0.2, 0.4, 0.6, 0.8]
-    assert factors[4] == 1.0 and factors[9] == pytest.approx(1 / 6)
-    assert warmup_steps(None, 0.1, 50) == 5 and warmup_steps(80, 0.1, 50) == 50
+    assert factors[4] == 1.0
+    assert factors[9] == pytest.approx(1 / 6)
+    assert warmup_steps(None, 0.1, 50) == 5
+    assert warmup_steps(80, 0.1, 50) == 50
 
 
 def test_parameter_kinds_and_rates():
@@ -129,4 +131,5 @@ def test_parameter_kinds_and_rates():
     assert {n: kind_of(n) for n in names} == names
     optimizer = make_adamw({n: nn.Parameter(torch.ones(2)) for n in names}, 1e-5, bias=1e-3)
     rates = {n: g["lr"] for g in optimizer.param_groups for n in g["names"]}
-    assert rates["layers.0.attn_norm_bias"] == 1e-3 and rates["layers.3.qkv_values"] == 1e-5
+    assert rates["layers.0.attn_norm_bias"] == 1e-3
+    assert rates["layers.3.qkv_values"] == 1e-5

@@ -2,7 +2,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from lets.errors import LetsError
 from lets.train.topk import streaming_topk
 

@@ -1,0 +1,94 @@
+"""`lets eval` and `lets predict`: what trained models score and answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lets.cli.output import Json, print_json
+from lets.errors import LetsError
+
+TextColumn = Annotated[str, typer.Option(help="Column with the text.")]
+PairColumn = Annotated[
+    str | None, typer.Option(help="Column with the second text of a pair.", show_default=False)
+]
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Task pack, or a fully fine-tuned checkpoint.")],
+    validation_file: Annotated[str, typer.Option(help="CSV, TSV, JSONL or Parquet file.")],
+    encoder: Annotated[
+        str | None, typer.Option(help="The frozen encoder of a task pack.", show_default=False)
+    ] = None,
+    text_column: TextColumn = "text",
+    text_pair_column: PairColumn = None,
+    label_column: Annotated[str, typer.Option(help="Column with the label.")] = "label",
+    metric: Annotated[
+        str | None, typer.Option(help="Default: the model's own.", show_default=False)
+    ] = None,
+    per_device_eval_batch_size: Annotated[int, typer.Option(help="Rows per batch.")] = 32,
+    max_seq_length: Annotated[int, typer.Option(help="Of a full checkpoint's texts.")] = 128,
+    as_json: Json = False,
+) -> None:
+    """Score a task pack or a full checkpoint on a labelled file."""
+    from lets.cli.requests import load_encoder
+    from lets.data import Columns
+    from lets.evaluate import evaluate_full, evaluate_pack, is_full_checkpoint
+
+    columns = Columns(text_column, text_pair_column, label_column)
+    if is_full_checkpoint(model):
+        result = evaluate_full(
+            model, validation_file, columns, metric, per_device_eval_batch_size, max_seq_length
+        )
+    elif encoder is None:
+        raise LetsError(f"--encoder: {model} is a task pack, which needs its frozen encoder")
+    else:
+        result = evaluate_pack(
+            load_encoder(encoder), model, validation_file, columns, metric,
+            per_device_eval_batch_size,
+        )  # fmt: skip
+    if as_json:
+        print_json({"model": model, **result})
+        return
+    typer.echo(f"{result['metric']}: {result['score']:.4f}  ({result['rows']} rows)")
+
+
+def predict(
+    encoder: Annotated[str, typer.Option(help="The frozen encoder of the packs.")],
+    pack: Annotated[list[str], typer.Option(help="Task pack; once per task.")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; none: one per line of standard input.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option(help="CSV, TSV, JSONL or Parquet file.", show_default=False)
+    ] = None,
+    text_column: TextColumn = "text",
+    text_pair_column: PairColumn = None,
+    per_device_eval_batch_size: Annotated[int, typer.Option(help="Rows per batch.")] = 32,
+    as_json: Json = False,
+) -> None:
+    """Answer texts with every pack in one pass of the encoder."""
+    from lets.answers import answer
+    from lets.cli.requests import load_encoder
+    from lets.data import read_texts
+
+    if texts and file:
+        raise LetsError("predict: give texts or --file, not both")
+    wanted = (
+        read_texts(file, text_column, text_pair_column)
+        if file
+        else texts or [line for line in sys.stdin.read().splitlines() if line.strip()]
+    )
+    answers = answer(load_encoder(encoder), pack, wanted, per_device_eval_batch_size)
+    if as_json:
+        print_json(answers)
+        return
+    for entry in answers:
+        typer.echo(entry["text"] if isinstance(entry["text"], str) else " | ".join(entry["text"]))
+        for task, found in entry["answers"].items():
+            shown = (
+                found["error"] if "error" in found else f"{found['label']}  {found['score']:.4f}"
+            )
+            typer.echo(f"  {task}: {shown}")

@@ -1,0 +1,95 @@
+"""Options that several verbs share: dataclasses whose fields become command-line options."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+
+def with_options(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a verb take dataclasses: each field of a group becomes one option of the command.
+
+    The verb's first parameters are the groups, in order; its own options follow.
+    """
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(verb, include_extras=True)
+        own = list(inspect.signature(verb).parameters.values())[len(groups) :]
+        parameters = [_parameter(group, f) for group in groups for f in fields(group)]
+        for p in own:
+            kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(p.replace(kind=kind, annotation=hints[p.name]))
+
+        @functools.wraps(verb)
+        def command(**values: Any) -> None:
+            built = [
+                group(**{f.name: values.pop(f.name) for f in fields(group)}) for group in groups
+            ]
+            verb(*built, **values)
+
+        del command.__wrapped__  # type: ignore[attr-defined]  # typer would look through it
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+def _parameter(group: type, f: Any) -> inspect.Parameter:
+    option = typer.Option(*f.metadata["names"], help=f.metadata["help"], show_default=False)
+    return inspect.Parameter(
+        f.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if f.default is MISSING else f.default,
+        annotation=Annotated[get_type_hints(group)[f.name], option],
+    )
+
+
+def _option(text: str, default: Any = None, *names: str) -> Any:
+    return field(default=default, metadata={"help": text, "names": names})
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where a task's labelled texts come from."""
+
+    task_name: str | None = _option("Name of the task; a GLUE task with --glue-dir.")
+    glue_dir: str | None = _option("Folder with GLUE's tasks as sub-folders.")
+    train_file: str | None = _option("CSV, TSV, JSONL or Parquet file.")
+    validation_file: str | None = _option("Default: a tenth of the train file.")
+    text_column: str = _option("Column with the text (default: text).", "text")
+    text_pair_column: str | None = _option("Column with the second text of a pair.")
+    label_column: str = _option("Column with the label (default: label).", "label")
+    problem_type: str = _option("classification (default) or regression.", "classification")
+    metric: str = _option("accuracy, f1, matthews, pearson or spearman.", "")
+    max_train_samples: int | None = _option("Use at most so many training rows.")
+    max_eval_samples: int | None = _option("Use at most so many development rows.")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The encoder, the recipe, and settings that take the place of the recipe's."""
+
+    encoder: str = _option("Folder or hub id of the frozen encoder.", MISSING)
+    output_dir: str = _option("Folder for results and checkpoints.", MISSING)
+    revision: str | None = _option("Revision of a hub id.")
+    recipe: str = _option("paper, small (default), demo, or a JSON file.", "small")
+    seed: int | None = _option("Seed of everything random.")
+    max_seq_length: int | None = _option("Longest text, in tokens.")
+    density: float | None = _option("Kept share of the masked weights.")
+    groups: int | None = _option("Layer groups that do not read each other (LeTS-G).")
+    num_train_epochs: float | None = _option("Epochs of the (final) fine-tuning.")
+    per_device_train_batch_size: int | None = _option("Rows per training batch.")
+    learning_rate: float | None = _option("Rate of the (final) fine-tuning.")
+    first_order: bool = _option("Search without the second-order term.", False, "--first-order")
+    cache_activations: bool = _option(
+        "Keep frozen activations between epochs.", False, "--cache-activations"
+    )
+    settings: list[str] | None = _option(
+        "Any setting of a recipe, e.g. search.cost_power=1.0; repeatable.", None, "--set"
+    )

@@ -1,0 +1,90 @@
+"""From command-line options to the objects that the verbs hand on: data, encoder, settings."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from lets.cli.options import DataOptions, RunOptions
+from lets.config import FitConfig
+from lets.data import TaskData, load_task
+from lets.errors import LetsError
+from lets.glue import load_glue
+from lets.recipes import load_recipe
+
+
+def read_data(options: DataOptions, seed: int) -> TaskData:
+    """The task's rows, from a user's files or from a GLUE folder."""
+    if options.glue_dir is not None:
+        if options.task_name is None:
+            raise LetsError("--glue-dir: needs --task-name, e.g. --task-name RTE")
+        data = load_glue(
+            options.task_name, options.glue_dir, options.train_file, options.validation_file
+        )
+    elif options.train_file is not None:
+        data = load_task(
+            options.task_name or "task",
+            options.train_file,
+            options.validation_file,
+            text_column=options.text_column,
+            text_pair_column=options.text_pair_column,
+            label_column=options.label_column,
+            problem_type=options.problem_type,
+            metric=options.metric,
+        )
+    else:
+        raise LetsError("data: give --train-file, or --glue-dir with --task-name")
+    return data.subset(options.max_train_samples, options.max_eval_samples, seed)
+
+
+def read_config(options: RunOptions, task_name: str | None = None, full: bool = False) -> FitConfig:
+    """The recipe with the command line's settings in place.
+
+    Args:
+        full: Epochs, batch size and rate mean those of full fine-tuning.
+    """
+    config = load_recipe(options.recipe, task_name)
+    stage = "full" if full else "finetune"
+    raw: dict[str, Any] = {"prune": {}, "search": {}, "finetune": {}, "full": {}}
+    for name in ("seed", "max_seq_length"):
+        if getattr(options, name) is not None:
+            raw[name] = getattr(options, name)
+    for name in ("num_train_epochs", "learning_rate"):
+        if getattr(options, name) is not None:
+            raw[stage][name] = getattr(options, name)
+    if options.per_device_train_batch_size is not None:
+        for part in raw.values():
+            if isinstance(part, dict):
+                part["per_device_train_batch_size"] = options.per_device_train_batch_size
+    if options.density is not None:
+        raw["prune"]["density"] = options.density
+    if options.groups is not None:
+        raw["search"]["groups"] = options.groups
+    if options.first_order:
+        raw["search"]["second_order"] = False
+    if options.cache_activations:
+        raw["finetune"]["cache_activations"] = True
+    config = config.override(raw, "option")
+    for setting in options.settings or []:
+        config = config.override(_nested(setting), "--set")
+    return config
+
+
+def load_encoder(path_or_id: str, revision: str | None = None) -> Any:
+    from lets.encoder import Encoder
+
+    return Encoder.from_pretrained(path_or_id, revision=revision)
+
+
+def _nested(setting: str) -> dict[str, Any]:
+    """ "search.cost_power=1.0" → {"search": {"cost_power": 1.0}}."""
+    path, equals, text = setting.partition("=")
+    if not equals or not path:
+        raise LetsError(f"--set: must be <stage>.<setting>=<value>, got {setting!r}")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    for name in reversed(path.strip().split(".")):
+        value = {name: value}
+    return value

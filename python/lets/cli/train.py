@@ -1,0 +1,126 @@
+"""`lets fit`, and its stages `lets prune | search | finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lets.cli.options import DataOptions, RunOptions, with_options
+from lets.cli.output import Json, print_json
+from lets.errors import LetsError
+
+PolicyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="JSON file, fig2b or g-<groups>: this policy, no search.", show_default=False
+    ),
+]
+MaskOption = Annotated[str, typer.Option(help="mask.safetensors that `lets prune` wrote.")]
+
+
+@with_options(DataOptions, RunOptions)
+def fit(
+    data: DataOptions,
+    run: RunOptions,
+    method: Annotated[
+        str, typer.Option(help="lets (Algorithm 1) or full (the fine-tuned encoder).")
+    ] = "lets",
+    policy: PolicyOption = None,
+    as_json: Json = False,
+) -> None:
+    """Train a task: prune, search, prune, fine-tune, pack. The same command resumes it."""
+    from lets.train.fit import fit as run_fit
+    from lets.train.full import full_finetune
+
+    if method not in ("lets", "full"):
+        raise LetsError(f"--method: must be lets or full, got {method!r}")
+    inputs = _inputs(data, run, full=method == "full")
+    if method == "full":
+        full = full_finetune(
+            inputs.encoder, inputs.data, inputs.config, run.output_dir, inputs.progress
+        )
+        _report(full.to_dict(), as_json)
+        return
+    chosen = _policy(policy, inputs.encoder)
+    result = run_fit(
+        inputs.encoder, inputs.data, inputs.config, run.output_dir, inputs.progress, chosen
+    )
+    _report(result.to_dict(), as_json)
+
+
+@with_options(DataOptions, RunOptions)
+def prune(
+    data: DataOptions, run: RunOptions, policy: PolicyOption = None, as_json: Json = False
+) -> None:
+    """Find the mask of a policy, or of the super network for the search."""
+    from lets.train.stages import mask_of, prune_stage
+
+    inputs = _inputs(data, run)
+    result = prune_stage(inputs, Path(run.output_dir), _policy(policy, inputs.encoder))
+    shown = {k: v for k, v in result.summary.items() if k != "kept_per_matrix"}
+    _report({"mask": str(mask_of(result)), **shown, "skipped": result.skipped}, as_json)
+
+
+@with_options(DataOptions, RunOptions)
+def search(data: DataOptions, run: RunOptions, mask: MaskOption, as_json: Json = False) -> None:
+    """Search a policy on the super network with a mask of `lets prune`."""
+    from lets.train.stages import search_stage
+
+    result = search_stage(_inputs(data, run), Path(run.output_dir), Path(mask))
+    shown = {k: result.summary[k] for k in ("policy", "step", "stopped", "seconds")}
+    file = str(result.stage.file("policy.json"))
+    _report({"policy_file": file, **shown, "skipped": result.skipped}, as_json)
+
+
+@with_options(DataOptions, RunOptions)
+def finetune(
+    data: DataOptions,
+    run: RunOptions,
+    policy: Annotated[str, typer.Option(help="JSON file, fig2b or g-<groups>.")],
+    mask: MaskOption,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a policy at a mask and write the task pack."""
+    from lets.train.pack import pack_stage
+    from lets.train.stages import finetune_stage
+
+    inputs, folder = _inputs(data, run), Path(run.output_dir)
+    chosen = _policy(policy, inputs.encoder)
+    assert chosen is not None
+    tuned, model = finetune_stage(inputs, folder / "finetune", chosen, Path(mask))
+    packed = pack_stage(inputs, folder, tuned, model)
+    shown = {k: tuned.summary[k] for k in ("metric", "dev_score", "best_step", "seconds")}
+    _report({"pack": str(packed.stage.folder), **shown, "skipped": tuned.skipped}, as_json)
+
+
+def _inputs(data: DataOptions, run: RunOptions, full: bool = False) -> Any:
+    """Settings first and the encoder last: a wrong setting fails before anything is loaded."""
+    from lets.cli.requests import load_encoder, read_config, read_data
+    from lets.progress import TerminalProgress
+    from lets.train.stages import RunInputs
+
+    config = read_config(run, data.task_name, full)
+    rows = read_data(data, config.seed)
+    return RunInputs(load_encoder(run.encoder, run.revision), rows, config, TerminalProgress())
+
+
+def _policy(spec: str | None, encoder: Any) -> Any:
+    from lets.policy import Policy
+
+    if spec is None:
+        return None
+    return Policy.from_spec(spec, encoder.shape.num_layers, encoder.shape.name)
+
+
+def _report(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+        return
+    for name, value in result.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, float):
+            value = f"{value:.4f}"
+        typer.echo(f"{name.replace('_', ' ')}: {value}")

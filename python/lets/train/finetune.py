@@ -1,0 +1,99 @@
+"""Final fine-tuning: deltas at the mask, biases, LayerNorms and head of one task (METHOD 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lets.config import FinetuneConfig
+from lets.progress import Progress
+from lets.task_data import TaskData
+from lets.task_model import TaskModel
+from lets.tokens import Texts
+from lets.train.activations import FrozenActivations
+from lets.train.batches import Batches
+from lets.train.checkpoint import CheckpointStore
+from lets.train.loop import LoopPlan, LoopState, train, warmup_steps
+from lets.train.optim import make_adamw
+from lets.train.scoring import dev_score, target_tensor, task_loss, token_lengths
+
+STAGE = "finetune"
+
+
+def finetune(
+    model: TaskModel,
+    data: TaskData,
+    config: FinetuneConfig,
+    *,
+    seed: int,
+    max_length: int,
+    eval_batch_size: int = 32,
+    checkpoints: CheckpointStore | None = None,
+    progress: Progress | None = None,
+) -> LoopState:
+    """Train the task's parameters in place; they end as those of the best dev score.
+
+    The model is sparse from the start: no dense W^δ, no optimizer state for masked weights.
+    """
+    encoder = model.encoder
+    frozen = FrozenActivations(
+        encoder, model.needs, config.cache_bytes if config.cache_activations else 0
+    )
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
+    batches = Batches(
+        len(data.train),
+        config.per_device_train_batch_size,
+        seed,
+        STAGE,
+        token_lengths(encoder, data, max_length, config.group_by_length),
+        fixed=config.fixed_batches or config.cache_activations,
+    )
+    total = batches.steps(config.num_train_epochs)
+
+    def compute_loss(step: int, rows: list[int]) -> Tensor:
+        chosen = [data.train[i] for i in rows]
+        model.train()
+        batch = encoder.tokenize(data.texts(chosen), max_length)
+        key = batches.key_at(step) if config.cache_activations else None
+        return task_loss(model(frozen(batch, key)), target_tensor(data, chosen))
+
+    def evaluate() -> float:
+        return dev_score(forward_of(model, max_length), data, eval_batch_size)
+
+    return train(
+        LoopPlan(
+            STAGE,
+            seed,
+            total,
+            warmup_steps(config.warmup_steps, config.warmup_ratio, total),
+            max_grad_norm=config.max_grad_norm,
+            save_steps=config.save_steps,
+        ),
+        parameters=parameters,
+        optimizer=make_adamw(
+            parameters,
+            config.learning_rate,
+            bias=config.bias_learning_rate,
+            values=config.values_learning_rate,
+            head=config.head_learning_rate,
+            weight_decay=config.weight_decay,
+        ),
+        batches=batches,
+        compute_loss=compute_loss,
+        evaluate=evaluate,
+        checkpoints=checkpoints,
+        progress=progress,
+    )
+
+
+def forward_of(model: TaskModel, max_length: int) -> Callable[[Texts], Tensor]:
+    """Texts → logits of a task model, in eval mode."""
+
+    def forward(texts: Texts) -> Tensor:
+        model.eval()
+        with torch.no_grad():
+            return model(model.encoder.tokenize(texts, max_length))
+
+    return forward

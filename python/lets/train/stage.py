@@ -1,0 +1,78 @@
+"""A stage of a run: its folder, what it depends on, and whether its result is already there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lets.errors import LetsError
+from lets.files import sha256_of, sha256_of_json, write_json
+from lets.task_data import TaskData
+from lets.train.checkpoint import CheckpointStore, read_json
+
+_RESULT = "result.json"
+
+
+class Stage:
+    """One stage's folder; `result.json` is written last and tells that the stage is complete.
+
+    Args:
+        folder: Where the stage's files live.
+        name: The stage's name, for messages.
+        inputs: Everything that the result depends on, as JSON: configuration, fingerprints,
+            checksums of earlier results. A result of other inputs does not count.
+    """
+
+    def __init__(self, folder: str | Path, name: str, inputs: Mapping[str, Any]) -> None:
+        self.folder, self.name, self.inputs = Path(folder), name, dict(inputs)
+        self.key = sha256_of_json({"stage": name, "inputs": self.inputs})
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        return CheckpointStore(self.folder / "checkpoints", self.key)
+
+    def file(self, name: str) -> Path:
+        return self.folder / name
+
+    def result(self) -> dict[str, Any] | None:
+        """The stage's result if it is complete, of the same inputs and undamaged; else None."""
+        path = self.folder / _RESULT
+        if not path.is_file():
+            return None
+        found = read_json(path)
+        if found.get("key") != self.key:
+            return None
+        for name, checksum in found["files"].items():
+            if not self.file(name).is_file() or sha256_of(self.file(name)) != checksum:
+                raise LetsError(
+                    f"{self.file(name)}: is missing or differs from what {path} recorded; "
+                    "remove the folder to run the stage again"
+                )
+        return found["result"]
+
+    @staticmethod
+    def checksum_of(path: Path) -> str:
+        """Checksum of an earlier stage's file; the error names a file that is not there."""
+        if not path.is_file():
+            raise LetsError(f"{path}: file not found; run the stage that writes it first")
+        return sha256_of(path)
+
+    def complete(self, result: Mapping[str, Any], files: list[str]) -> dict[str, Any]:
+        """Record the result and its files, and drop the checkpoints."""
+        document = {
+            "stage": self.name,
+            "key": self.key,
+            "inputs": self.inputs,
+            "files": {name: sha256_of(self.file(name)) for name in files},
+            "result": dict(result),
+        }
+        write_json(self.folder / _RESULT, document)
+        self.checkpoints.clear()
+        return document["result"]
+
+
+def data_fingerprint(data: TaskData) -> str:
+    """Checksum over a task's rows and how they are read."""
+    return sha256_of_json(asdict(data))

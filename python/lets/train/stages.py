@@ -1,0 +1,211 @@
+"""The stages of Algorithm 1, each of which can be run, saved, skipped and resumed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lets.config import FinetuneConfig, FitConfig
+from lets.errors import LetsError
+from lets.files import write_json
+from lets.heads import LayerwiseHead
+from lets.policy import Policy
+from lets.progress import Progress
+from lets.search.search import search
+from lets.search.supernet import SuperNet
+from lets.task_data import TaskData
+from lets.task_model import TaskModel
+from lets.train.checkpoint import load_tensors, save_tensors
+from lets.train.finetune import finetune
+from lets.train.loop import copy_into
+from lets.train.masks import Masks, layouts_of, load_masks, save_masks
+from lets.train.prune import prune
+from lets.train.seeds import seed_everything
+from lets.train.stage import Stage, data_fingerprint
+
+_MASK, _POLICY, _ALPHAS, _MODEL = (
+    "mask.safetensors", "policy.json", "alphas.safetensors", "model.safetensors"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What every stage of a run shares."""
+
+    encoder: Any
+    data: TaskData
+    config: FitConfig
+    progress: Progress
+
+    def common(self) -> dict[str, Any]:
+        """What the result of any stage depends on."""
+        return {
+            "encoder": self.encoder.fingerprint,
+            "data": data_fingerprint(self.data),
+            "seed": self.config.seed,
+            "max_seq_length": self.config.max_seq_length,
+        }
+
+    def new_head(self, stage: str) -> LayerwiseHead:
+        """A head that starts from nothing, the same for a seed and a stage."""
+        seed_everything(self.config.seed, stage, "head")
+        shape = self.encoder.shape
+        return LayerwiseHead(shape.num_layers, shape.hidden_size, self.data.num_labels)
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A stage's files, its result.json, and whether it was there before."""
+
+    stage: Stage
+    summary: Mapping[str, Any]
+    skipped: bool
+
+
+def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageResult:
+    """Delta-Pruning of the super network (policy None) or of a chosen policy."""
+    config = run.config.prune
+    groups = run.config.search.groups if policy is None else None
+    inputs = {
+        **run.common(),
+        "config": asdict(config),
+        "policy": policy.to_dict() if policy else None,
+        "groups": groups,
+    }
+    name = "prune" if policy else "prune-supernet"
+    stage = Stage(folder, name, inputs)
+    found = stage.result()
+    if found is not None:
+        return _skipped(run, stage, found)
+    pruned = prune(
+        run.encoder,
+        run.data,
+        config,
+        policy=policy,
+        head=run.new_head(name),
+        seed=run.config.seed,
+        max_length=run.config.max_seq_length,
+        groups=groups,
+        stage=name,
+        checkpoints=stage.checkpoints,
+        progress=run.progress,
+    )
+    save_masks(stage.file(_MASK), pruned.masks)
+    summary = {
+        "kept": pruned.kept,
+        "num_weights": pruned.num_weights,
+        "score_sum": pruned.score_sum,
+        "kept_per_matrix": {
+            f"layers.{j}.{name}": mask.nnz
+            for j, layer in pruned.masks.items()
+            for name, mask in layer.items()
+        },
+    }
+    return StageResult(stage, stage.complete(summary, [_MASK]), False)
+
+
+def search_stage(run: RunInputs, folder: Path, mask_file: Path) -> StageResult:
+    """Search of a policy on the super network with the mask of `prune_stage`."""
+    config = run.config.search
+    inputs = {
+        **run.common(),
+        "config": {k: v for k, v in asdict(config).items() if k != "save_steps"},
+        "density": run.config.prune.density,
+        "mask": Stage.checksum_of(mask_file),
+    }
+    stage = Stage(folder, "search", inputs)
+    found = stage.result()
+    if found is not None:
+        return _skipped(run, stage, found)
+    masks = layouts_of(load_masks(mask_file, run.encoder))
+    result = search(
+        SuperNet(run.encoder, masks, run.new_head("search")),
+        run.data,
+        config,
+        density=run.config.prune.density,
+        seed=run.config.seed,
+        max_length=run.config.max_seq_length,
+        checkpoints=stage.checkpoints,
+        progress=run.progress,
+    )
+    write_json(stage.file(_POLICY), result.policy.to_dict())
+    save_tensors(stage.file(_ALPHAS), {"alphas": result.alphas})
+    summary = {"policy": result.policy.to_dict(), **vars(result.state)}
+    return StageResult(stage, stage.complete(summary, [_POLICY, _ALPHAS]), False)
+
+
+def finetune_stage(
+    run: RunInputs, folder: Path, policy: Policy, mask_file: Path
+) -> tuple[StageResult, TaskModel]:
+    """Final fine-tuning of a policy at a mask; also returns the trained model."""
+    config = run.config.finetune
+    inputs = {
+        **run.common(),
+        "config": _without_bookkeeping(config),
+        "policy": policy.to_dict(),
+        "mask": Stage.checksum_of(mask_file),
+    }
+    stage = Stage(folder, "finetune", inputs)
+    masks = load_masks(mask_file, run.encoder)
+    check_layers(mask_file, masks, policy)
+    model = TaskModel(run.encoder, policy, layouts_of(masks), run.new_head("finetune"))
+    if config.delta_start == "pruned":
+        for j, deltas in masks.items():
+            model.task_layer(j).load(deltas, {})
+    found = stage.result()
+    if found is not None:
+        copy_into(dict(model.named_parameters()), load_tensors(stage.file(_MODEL)))
+        return _skipped(run, stage, found), model
+    state = finetune(
+        model,
+        run.data,
+        config,
+        seed=run.config.seed,
+        max_length=run.config.max_seq_length,
+        eval_batch_size=run.config.per_device_eval_batch_size,
+        checkpoints=stage.checkpoints,
+        progress=run.progress,
+    )
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(stage.file(_MODEL), dict(model.named_parameters()))
+    summary = {
+        "metric": run.data.metric,
+        "dev_score": state.best_score,
+        "best_step": state.best_step,
+        "seconds": state.seconds,
+        "history": state.history,
+    }
+    return StageResult(stage, stage.complete(summary, [_MODEL]), False), model
+
+
+def check_layers(mask_file: Path, masks: Masks, policy: Policy) -> None:
+    """Raise unless a mask is of exactly the policy's live layers."""
+    if sorted(masks) != sorted(policy.live_layers):
+        raise LetsError(
+            f"{mask_file}: must be of the policy's live layers {sorted(policy.live_layers)}, got "
+            f"{sorted(masks)}; run lets prune with this policy"
+        )
+
+
+def mask_of(result: StageResult) -> Path:
+    return result.stage.file(_MASK)
+
+
+def policy_of(result: StageResult) -> Policy:
+    return Policy.from_json(result.stage.file(_POLICY))
+
+
+def _skipped(run: RunInputs, stage: Stage, found: dict[str, Any]) -> StageResult:
+    run.progress.note(f"{stage.name}: done before, {stage.folder}")
+    return StageResult(stage, found, True)
+
+
+def _without_bookkeeping(config: FinetuneConfig) -> dict[str, Any]:
+    """Settings that change the result: a kept activation or a checkpoint does not."""
+    settings = asdict(config)
+    for name in ("save_steps", "cache_bytes"):
+        del settings[name]
+    settings["fixed_batches"] |= settings.pop("cache_activations")
+    return settings
