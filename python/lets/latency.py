@@ -60,7 +60,7 @@ def onnx_runtime_forward(model: nn.Module, path: Path, threads: int) -> Forward:
     import onnxruntime
 
     example = {name: torch.ones(2, 7, dtype=torch.long) for name in _INPUTS}
-    dynamic = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
+    dynamic = {dim: torch.export.Dim.DYNAMIC for dim in (0, 1)}
     torch.onnx.export(
         _LogitsOnly(model.eval()),
         tuple(example.values()),

@@ -46,7 +46,7 @@ class TaskData:
             )
         object.__setattr__(self, "metric", self.metric or DEFAULT_METRIC[self.problem_type])
         check_metric(self.metric, self.problem_type)
-        _check_labels(self.name, self.labels, self.problem_type)
+        check_labels(self.name, self.labels, self.problem_type)
         for split in ("train", "dev"):
             rows = getattr(self, split)
             if not rows:
@@ -131,7 +131,7 @@ def hold_out(
     return train, [rows[position] for position in sorted(held)]
 
 
-def _check_labels(name: str, labels: Sequence[str], problem_type: str) -> None:
+def check_labels(name: str, labels: Sequence[str], problem_type: str) -> None:
     if problem_type == REGRESSION:
         if labels:
             raise LetsError(f"{name}: labels must be empty for regression, got {list(labels)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 from lets import __version__
-from lets.cli import env, ops
+from lets.cli import env, ops, validate
 from lets.cli.group import LetsGroup
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 app.command("ops")(ops.ops)
 app.command("env")(env.env)
+app.command("validate")(validate.validate)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,156 @@
+"""Reading files that others made: bounded, no links, checked before anything is built from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from lets.errors import LetsError
+
+MAX_JSON_BYTES = 16 << 20
+MAX_DATA_BYTES = 4 << 30
+DTYPES = {
+    "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I32": torch.int32, "U16": torch.uint16,
+}  # fmt: skip
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+class TensorInfo(NamedTuple):
+    """dtype by its safetensors name, and shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        size = DTYPES[self.dtype].itemsize
+        for length in self.shape:
+            size *= length
+        return size
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> TensorInfo:
+        return cls(_NAMES[tensor.dtype], tuple(tensor.shape))
+
+
+def read_bytes(path: Path, max_bytes: int, follow_links: bool = False) -> bytes:
+    """The bytes of a regular file. Links are refused: a folder from elsewhere may point anywhere."""
+    no_follow = 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
+    try:
+        if not follow_links and path.is_symlink():
+            raise LetsError(f"{path}: must be a regular file, got a link")
+        # O_NONBLOCK: a named pipe must not hang the reader before its kind is known.
+        handle = os.open(path, os.O_RDONLY | no_follow | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise LetsError(f"{path}: cannot be read ({error.strerror or error})") from error
+    with os.fdopen(handle, "rb") as file:
+        info = os.fstat(file.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            raise LetsError(f"{path}: must be a regular file")
+        if info.st_size > max_bytes:
+            raise LetsError(f"{path}: must be at most {max_bytes} bytes, got {info.st_size}")
+        return file.read(max_bytes)
+
+
+def parse_json(data: bytes, where: str) -> dict[str, Any]:
+    """A JSON object without repeated keys and without NaN or infinity."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        out = dict(pairs)
+        if len(out) < len(pairs):
+            twice = next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))
+            raise ValueError(f"key {twice!r} occurs twice")
+        return out
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no JSON number")
+
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise LetsError(f"{where}: is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise LetsError(f"{where}: must be a JSON object, got {type(value).__name__}")
+    return value
+
+
+def read_tensors(
+    path: Path, expected: Mapping[str, TensorInfo], follow_links: bool = False
+) -> dict[str, Tensor]:
+    """The tensors of a safetensors file that must hold exactly `expected`.
+
+    The header is checked here, offsets included, before the library sees the bytes.
+    """
+    data = read_bytes(path, MAX_DATA_BYTES, follow_links)
+    check_header(data, expected, str(path))
+    try:
+        return load_safetensors(data)
+    except SafetensorError as error:
+        raise LetsError(f"{path}: is not a valid safetensors file ({error})") from error
+
+
+def check_header(data: bytes, expected: Mapping[str, TensorInfo], where: str) -> None:
+    """Raise unless the header describes `expected`, and the file, byte for byte."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(len(data) - 8, MAX_JSON_BYTES):
+        raise LetsError(
+            f"{where}: is truncated or not a safetensors file ({len(data)} bytes, of which the "
+            f"header claims {length})"
+        )
+    header = parse_json(data[8 : 8 + length], f"{where}: header")
+    header.pop("__metadata__", None)
+    _check_names(set(header), set(expected), where)
+    spans = [(*_span(header[name], info, f"{where}: {name}"), name) for name, info in
+             expected.items()]  # fmt: skip
+    end = 0
+    for begin, stop, name in sorted(spans):
+        if begin != end:
+            raise LetsError(
+                f"{where}: {name}: data_offsets must start at {end}, where the tensor before it "
+                f"ends, got {begin}"
+            )
+        end = stop
+    if end != len(data) - 8 - length:
+        raise LetsError(
+            f"{where}: must hold {end} bytes of tensors, got {len(data) - 8 - length}; the file is "
+            "truncated or has something appended"
+        )
+
+
+def sha256_of_tensor(tensor: Tensor) -> str:
+    """Checksum of the values in memory order."""
+    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    return hashlib.sha256(flat.numpy().data).hexdigest()
+
+
+def _check_names(found: set[str], expected: set[str], where: str) -> None:
+    if missing := sorted(expected - found):
+        raise LetsError(f"{where}: tensor {missing[0]} is missing")
+    if unknown := sorted(found - expected):
+        raise LetsError(f"{where}: tensor {unknown[0]} is unknown")
+
+
+def _span(entry: Any, info: TensorInfo, where: str) -> tuple[int, int]:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise LetsError(f"{where}: header entry must have dtype, shape and data_offsets alone")
+    if entry["dtype"] != info.dtype or entry["shape"] != list(info.shape):
+        raise LetsError(
+            f"{where}: must be {info.dtype} {list(info.shape)}, "
+            f"got {entry['dtype']} {entry['shape']}"
+        )
+    offsets = entry["data_offsets"]
+    sound = isinstance(offsets, list) and len(offsets) == 2 and all(type(o) is int for o in offsets)
+    if not sound or offsets[0] < 0 or offsets[1] - offsets[0] != info.num_bytes:
+        raise LetsError(f"{where}: data_offsets must span {info.num_bytes} bytes, got {offsets}")
+    return offsets[0], offsets[1]

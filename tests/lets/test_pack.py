@@ -1,0 +1,340 @@
+"""Task packs: round trip, atomic writes, and everything a hostile folder may try."""
+
+import json
+import os
+import struct
+
+import pytest
+import torch
+from lets.errors import LetsError
+from lets.files import sha256_of_json
+from lets.pack import CONFIG, DELTA, load_pack, read_pack, save_pack
+from lets.policy import Policy
+from lets.safe_reader import sha256_of_tensor
+from lets.validate import validate_pack
+from safetensors.torch import load_file, save_file
+
+from tests.models import make_encoder, make_task, make_texts
+
+POLICY = Policy("ppf", "pff")  # layer 0 bypassed, 1 p-all, 2 f-cls
+
+
+@pytest.fixture
+def encoder():
+    return make_encoder()
+
+
+@pytest.fixture
+def pack(tmp_path, encoder):
+    return save_pack(tmp_path / "pack", make_task(encoder, POLICY), encoder)
+
+
+def logits(task, encoder):
+    with torch.no_grad():
+        return task.to_model(encoder)(encoder.tokenize(make_texts(5), task.max_length))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_round_trip(tmp_path, encoder, dtype):
+    task = make_task(encoder, POLICY, is_pair=False)
+    save_pack(tmp_path / "pack", task, encoder, dtype=dtype, results={"accuracy": 0.5})
+    again = load_pack(tmp_path / "pack", encoder)
+    for field in ("name", "policy", "labels", "problem_type", "metric", "max_length", "is_pair"):
+        assert getattr(again, field) == getattr(task, field)
+    tolerance = {torch.float32: 0.0, torch.float16: 1e-2, torch.bfloat16: 1e-1}[dtype]
+    torch.testing.assert_close(
+        logits(again, encoder), logits(task, encoder), rtol=tolerance, atol=tolerance
+    )
+    report = validate_pack(tmp_path / "pack", encoder)
+    assert report["samples_checked"] == 2
+    assert report["max_difference"] <= 1e-6
+    assert report["non_zeros"] == task.nnz
+
+
+def test_half_precision_takes_at_most_five_bytes_a_non_zero(tmp_path, encoder):
+    dense = make_task(encoder, POLICY, density=1.0)
+    save_pack(tmp_path / "pack", dense, encoder, dtype=torch.float16)
+    config, _ = read_pack(tmp_path / "pack")
+    stored = sum(i.num_bytes for n, (i, _) in config.tensors.items() if n.endswith(("s", "ues"))
+                 and n.count(".") == 3)  # fmt: skip
+    assert stored <= 5 * dense.nnz
+
+
+def test_regression_and_pairs(tmp_path, encoder):
+    task = make_task(encoder, POLICY, labels=(), is_pair=True)
+    samples = [("a house", "a tree"), ("one", "two")]
+    save_pack(tmp_path / "pack", task, encoder, samples=samples)
+    config, again = read_pack(tmp_path / "pack", encoder)
+    assert [sample.input for sample in config.samples] == samples
+    assert again.problem_type == "regression"
+    assert again.is_pair
+    assert validate_pack(tmp_path / "pack", encoder)["samples_checked"] == 2
+
+
+def test_policy_without_a_live_layer(tmp_path, encoder):
+    task = make_task(encoder, Policy("ppp", "ppp"))
+    save_pack(tmp_path / "pack", task, encoder)
+    assert torch.equal(
+        logits(load_pack(tmp_path / "pack", encoder), encoder), logits(task, encoder)
+    )
+
+
+def test_replaces_a_pack_but_nothing_else(pack, tmp_path, encoder):
+    save_pack(pack, make_task(encoder, POLICY, seed=1, name="other"), encoder)
+    assert load_pack(pack, encoder).name == "other"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.png").write_bytes(b"x")
+    with pytest.raises(LetsError, match="photos: exists and is no task pack"):
+        save_pack(tmp_path / "photos", make_task(encoder, POLICY), encoder)
+    assert [file.name for file in (tmp_path / "photos").iterdir()] == ["one.png"]
+    (tmp_path / "empty").mkdir()
+    save_pack(tmp_path / "empty", make_task(encoder, POLICY), encoder)
+
+
+def test_a_failed_write_leaves_what_was_there(pack, tmp_path, encoder, monkeypatch):
+    before = {file.name: file.read_bytes() for file in pack.iterdir()}
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("lets.pack.model_card", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_pack(pack, make_task(encoder, POLICY, seed=1), encoder)
+    with pytest.raises(OSError, match="disk full"):
+        save_pack(tmp_path / "new", make_task(encoder, POLICY, seed=1), encoder)
+    assert {file.name: file.read_bytes() for file in pack.iterdir()} == before
+    assert [file.name for file in tmp_path.iterdir()] == ["pack"]
+
+
+def test_values_that_are_not_finite_are_not_written(tmp_path, encoder):
+    task = make_task(encoder, POLICY)
+    task.deltas[1]["out"].values[0] = torch.nan
+    with pytest.raises(LetsError, match=r"layers\.1\.out\.values must be finite"):
+        save_pack(tmp_path / "pack", task, encoder)
+    task = make_task(encoder, POLICY)
+    task.deltas[1]["out"].values[0] = 1e6  # finite, but not in half precision
+    with pytest.raises(LetsError, match=r"layers\.1\.out\.values must be finite in torch.float16"):
+        save_pack(tmp_path / "pack", task, encoder, dtype=torch.float16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_encoder_is_refused(pack):
+    with pytest.raises(LetsError, match=r"lets_config\.json: encoder: the pack is for tiny-bert"):
+        load_pack(pack, make_encoder(seed=1))
+    with pytest.raises(LetsError, match="the pack is for tiny-bert"):
+        load_pack(pack, make_encoder(layers=2))
+    load_pack(pack)  # without an encoder the match is not checked
+
+
+def test_samples_that_changed_are_found(pack, encoder):
+    change_config(pack, lambda c: c["samples"][1]["logits"].__setitem__(0, 3.0))
+    assert load_pack(pack, encoder).name == "task"
+    with pytest.raises(LetsError, match=r"samples\[1\]: logits must be within 0.0001"):
+        validate_pack(pack, encoder)
+
+
+def change_config(pack, change):
+    """Rewrite the config with a right checksum: what a clever attacker would do."""
+    config = json.loads((pack / CONFIG).read_text())
+    config = change(config) or config
+    config.pop("checksum", None)
+    config["checksum"] = sha256_of_json(config)
+    (pack / CONFIG).write_text(json.dumps(config))
+
+
+def change_tensor(pack, name, change):
+    """Rewrite a tensor and every checksum of it."""
+    tensors = load_file(pack / DELTA)
+    tensors[name] = change(tensors[name])
+    save_file(tensors, pack / DELTA)
+    entry = {"sha256": sha256_of_tensor(tensors[name]), "shape": list(tensors[name].shape)}
+    change_config(pack, lambda c: c["tensors"][name].update(entry))
+
+
+def put(index, value):
+    def change(tensor):
+        tensor[index] = value
+        return tensor
+
+    return change
+
+
+def swap(field, value, *keys):
+    def change(config):
+        inner = config
+        for key in keys:
+            inner = inner[key]
+        inner[field] = value
+
+    return change
+
+
+HOSTILE_CONFIGS = {
+    "format must be": swap("format", "other"),
+    "schema_version must be 1, got 2": swap("schema_version", 2),
+    "extra is unknown": swap("extra", 1),
+    "metric is missing": lambda c: {k: v for k, v in c.items() if k != "metric"},
+    "delta must be 'sparse'": swap("delta", "dense"),
+    "name must be 1 to 100 letters": swap("name", "../../etc/passwd"),
+    "policy: input must hold only": swap("policy", {"input": "pxf", "pool": "pff"}),
+    "policy: input and pool must have 3 letters": swap("policy", {"input": "pp", "pool": "pf"}),
+    "head.type must be": swap("type", "pickle", "head"),
+    "head.lstm must be between 1 and 65536": swap("lstm", 10**9, "head"),
+    "head.num_labels must be 2, got 3": swap("num_labels", 3, "head"),
+    "head.dropout must be": swap("dropout", 1.5, "head"),
+    "labels must be different": swap("labels", ["a", "a"]),
+    "labels must be names": swap("labels", [["a"], {}]),
+    "labels must be list": swap("labels", "no"),
+    "problem_type must be": swap("problem_type", "regresion"),
+    "metric: must be": swap("metric", "bleu"),
+    "max_length must be int": swap("max_length", True),
+    "max_length must be between 3": swap("max_length", 2),
+    "encoder.fingerprint must be a sha256": swap("fingerprint", "x", "encoder"),
+    "encoder.hidden_size must be between": swap("hidden_size", 1 << 40, "encoder"),
+    r"samples\[0\] must have texts": swap("text", " ", "samples", 0),
+    r"samples\[0\].logits must be a finite number": swap("logits", [10**400, 0.0], "samples", 0),
+    "tensors.head.classifier.bias must be F32": swap(
+        "shape", [1 << 30], "tensors", "head.classifier.bias"
+    ),
+    r"tensors.layers.1.qkv.values must be F32 or F16 or BF16 \[": swap(
+        "dtype", "I32", "tensors", "layers.1.qkv.values"
+    ),
+    "tensors.head.classifier.bias.dtype must be one of": swap(
+        "dtype", "F64", "tensors", "head.classifier.bias"
+    ),
+    "tensors.layers.1.out.col_indices must have at most": swap(
+        "shape", [1 << 30], "tensors", "layers.1.out.col_indices"
+    ),
+    "tensors.layers.0.x is unknown": swap(
+        "layers.0.x", {"dtype": "F32", "shape": [1], "sha256": "0" * 64}, "tensors"
+    ),
+    "tensors.layers.2.down.values is missing": lambda c: c["tensors"].pop("layers.2.down.values")
+    and None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", HOSTILE_CONFIGS)
+def test_hostile_config(pack, encoder, message):
+    change_config(pack, HOSTILE_CONFIGS[message])
+    with pytest.raises(LetsError, match=rf"lets_config\.json: .*{message}"):
+        load_pack(pack)
+
+
+def test_config_must_match_its_checksum_and_be_strict_json(pack):
+    text = (pack / CONFIG).read_text()
+    for changed, message in (
+        (text.replace('"max_length": 24', '"max_length": 25'), "checksum differs"),
+        (text.replace('"max_length": 24', '"max_length": NaN'), "NaN is no JSON number"),
+        (text.replace('"name": "task"', '"name": "task", "name": "b"'), "'name' occurs twice"),
+        (text[:-20], "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("[]", "must be a JSON object"),
+    ):
+        (pack / CONFIG).write_text(changed)
+        with pytest.raises(LetsError, match=rf"lets_config\.json: .*{message}"):
+            load_pack(pack)
+
+
+HOSTILE_TENSORS = {
+    r"layers\.1\.qkv.*row 0": ("layers.1.qkv.crow_indices", put(1, -5)),
+    r"layers\.1\.qkv.*row": ("layers.1.qkv.crow_indices", put(2, 2_000_000_000)),
+    r"layers\.1\.up.*row": ("layers.1.up.crow_indices", put(-1, 0)),
+    r"layers\.2\.out.*row": ("layers.2.out.col_indices", put(0, 65535)),
+    r"layers\.2\.out.*strictly": ("layers.2.out.col_indices", lambda t: torch.zeros_like(t)),
+    r"layers\.2\.down\.values must be finite, got nan in row": (
+        "layers.2.down.values", put(3, torch.nan),
+    ),
+    r"layers\.2\.norm_weight_delta must be finite": (
+        "layers.2.norm_weight_delta", put(3, -torch.inf),
+    ),
+    r"head\.projection\.weight must be finite": ("head.projection.weight", put(0, torch.inf)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", HOSTILE_TENSORS)
+def test_hostile_tensors(pack, message):
+    change_tensor(pack, *HOSTILE_TENSORS[message])
+    with pytest.raises(LetsError, match=rf"lets_delta\.safetensors: .*{message}"):
+        load_pack(pack)
+
+
+def test_damaged_values_are_found(pack):
+    data = bytearray((pack / DELTA).read_bytes())
+    data[-3] ^= 1
+    (pack / DELTA).write_bytes(data)
+    with pytest.raises(LetsError, match=r"lets_delta\.safetensors: .*checksum differs"):
+        load_pack(pack)
+
+
+def rewrite_header(pack, change):
+    data = (pack / DELTA).read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    text = change(header)
+    raw = (text if isinstance(text, str) else json.dumps(header)).encode()
+    (pack / DELTA).write_bytes(struct.pack("<Q", len(raw)) + raw + data[8 + length :])
+
+
+def overlap(header):
+    a, b = "layers.1.out_bias_delta", "layers.2.out_bias_delta"
+    header[a]["data_offsets"] = header[b]["data_offsets"]
+
+
+HOSTILE_HEADERS = {
+    "data_offsets must start at": overlap,
+    "data_offsets must span": swap("data_offsets", [0, 1 << 60], "head.classifier.bias"),
+    "data_offsets must span 8 bytes, got": swap("data_offsets", [True, 9], "head.classifier.bias"),
+    "must be F32": swap("dtype", "F64", "head.classifier.bias"),
+    r"must be F32 \[2\]": swap("shape", [-2], "head.classifier.bias"),
+    "header entry must have": swap("head.classifier.bias", 7),
+    "tensor head.classifier.bias is missing": lambda h: h.pop("head.classifier.bias") and None,
+    "tensor head.x is unknown": lambda h: h.update(
+        {"head.x": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}
+    ),
+    "occurs twice": lambda h: json.dumps(h)[:-1] + ', "head.classifier.bias": 1}',
+    "not valid JSON": lambda h: "{",
+}
+
+
+@pytest.mark.parametrize("message", HOSTILE_HEADERS)
+def test_hostile_header(pack, message):
+    rewrite_header(pack, HOSTILE_HEADERS[message])
+    with pytest.raises(LetsError, match=rf"lets_delta\.safetensors: .*{message}"):
+        load_pack(pack)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 8, 100, -1])
+def test_truncated_file(pack, kept):
+    data = (pack / DELTA).read_bytes()
+    (pack / DELTA).write_bytes(data[:kept])
+    with pytest.raises(LetsError, match=r"lets_delta\.safetensors: .*(truncated|JSON)"):
+        load_pack(pack)
+    (pack / DELTA).write_bytes(data + b"x")
+    with pytest.raises(LetsError, match="something appended"):
+        load_pack(pack)
+
+
+def test_links_and_other_kinds_of_files_are_refused(pack, tmp_path):
+    for name in (CONFIG, DELTA):
+        data = (pack / name).read_bytes()
+        (tmp_path / "elsewhere").write_bytes(data)
+        (pack / name).unlink()
+        (pack / name).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(LetsError, match=f"{name}: must be a regular file, got a link"):
+            load_pack(pack)
+        (pack / name).unlink()
+        os.mkfifo(pack / name)
+        with pytest.raises(LetsError, match=f"{name}: must be a regular file"):
+            load_pack(pack)
+        (pack / name).unlink()
+        with pytest.raises(LetsError, match=f"{name}: cannot be read"):
+            load_pack(pack)
+        (pack / name).write_bytes(data)
+    load_pack(pack)
+
+
+def test_what_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "none", "../x", "name"):
+        with pytest.raises(LetsError, match="must be the folder of a task pack or a hub id"):
+            load_pack(path)
