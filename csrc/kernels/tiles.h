@@ -18,6 +18,11 @@ constexpr int kTileRows = 4;  // 4 x 3 accumulators + 3 operands + 1 of 16 regis
 #endif
 constexpr int kTileCols = 3;
 
+// A tile asks for the next one of `b` while it computes. Weights come from memory, rows are too
+// short for the hardware to see a stream, and tiles are too long for L1: without this, loads and
+// arithmetic take turns (9 rows: 1.10 ms against 0.53). Reading ahead past the end is harmless.
+inline void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }
+
 // sums[m][n] = a[m, :] . b[n, :]
 template <int Rows, int Cols, typename T>
 inline void dot_tile(const Accumulator<T>* a, int64_t a_stride, const T* b, int64_t b_stride,
@@ -36,7 +41,11 @@ inline void dot_tile(const Accumulator<T>* a, int64_t a_stride, const T* b, int6
     }
   };
   const int64_t whole = k - k % kLanes<A>;
-  for (int64_t i = 0; i < whole; i += kLanes<A>) add(i, [](auto p) { return load(p); });
+  for (int64_t i = 0; i < whole; i += kLanes<A>) {
+#pragma GCC unroll 3
+    for (int n = 0; n < Cols; ++n) prefetch_l2(b + (Cols + n) * b_stride + i);
+    add(i, [](auto p) { return load(p); });
+  }
   if (whole < k) add(whole, [&](auto p) { return load_part(p, k - whole); });
 #pragma GCC unroll 9
   for (int m = 0; m < Rows; ++m) {
@@ -54,7 +63,10 @@ inline void axpy_tile(const Accumulator<T>* a, int64_t a_stride, const T* b, int
   for (int64_t i = 0; i < k; ++i) {
     Vec<A> columns[Cols];
 #pragma GCC unroll 3
-    for (int n = 0; n < Cols; ++n) columns[n] = load(b + i * b_stride + n * kLanes<A>);
+    for (int n = 0; n < Cols; ++n) {
+      columns[n] = load(b + i * b_stride + n * kLanes<A>);
+      prefetch_l2(b + i * b_stride + (Cols + n) * kLanes<A>);
+    }
 #pragma GCC unroll 9
     for (int m = 0; m < Rows; ++m) {
       const Vec<A> row = broadcast<A>(a[m * a_stride + i]);
