@@ -2,7 +2,7 @@
 #pragma once
 #include <math.h>
 
-#include "kernels/vectors.h"
+#include "kernels/simd.h"
 
 namespace lets {
 namespace {

@@ -18,7 +18,7 @@ struct VecOf {
   typedef E type __attribute__((vector_size(lanes * sizeof(E))));
 };
 template <typename A>
-constexpr int kLanes = kVectorBytes / sizeof(A);
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(A));
 template <typename A>
 using Vec = typename VecOf<A, kLanes<A>>::type;
 
@@ -109,13 +109,36 @@ inline Vec<A> broadcast(A value) {
   return value - Vec<A>{};  // x - 0 is x for every x, also for -0
 }
 
-template <typename A>
-inline A horizontal_sum(Vec<A> v) {
-  A lanes[kLanes<A>];
-  store(lanes, v);
-  for (int width = kLanes<A> / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-  return lanes[0];
+// The first `count` elements, zeros after them.
+template <typename T>
+inline Vec<Accumulator<T>> load_part(const T* p, int64_t count) {
+  if (count == kLanes<Accumulator<T>>) return load(p);
+  T padded[kLanes<Accumulator<T>>] = {};
+  for (int64_t i = 0; i < count; ++i) padded[i] = p[i];
+  return load(padded);
+}
+
+template <typename T>
+inline void store_part(T* p, Vec<Accumulator<T>> v, int64_t count) {
+  if (count == kLanes<Accumulator<T>>) {
+    store(p, v);
+  } else {
+    for (int64_t i = 0; i < count; ++i) p[i] = narrow<T>(v[i]);
+  }
+}
+
+// Sum of the lanes, halves added pairwise.
+template <typename A, int lanes = kLanes<A>>
+inline A sum_lanes(typename VecOf<A, lanes>::type v) {
+  if constexpr (lanes * sizeof(A) > 16) {
+    typename VecOf<A, lanes / 2>::type halves[2];
+    __builtin_memcpy(halves, &v, sizeof(v));
+    return sum_lanes<A, lanes / 2>(halves[0] + halves[1]);
+  } else if constexpr (lanes == 4) {
+    return (v[0] + v[2]) + (v[1] + v[3]);
+  } else {
+    return v[0] + v[1];
+  }
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #pragma once
 #include <type_traits>
 
-#include "kernels/vectors.h"
+#include "kernels/simd.h"
 
 namespace lets {
 namespace {
@@ -92,6 +92,8 @@ inline void with_rows(int64_t rows, const Body& body) {
     with_rows<Rows - 1>(rows, body);
   }
 }
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Rows per tile when `rows` are cut into as few, as equal tiles as possible.
 inline int64_t balanced_rows(int64_t rows) {

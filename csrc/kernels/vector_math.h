@@ -2,7 +2,7 @@
 #pragma once
 #include <math.h>
 
-#include "kernels/vectors.h"
+#include "kernels/simd.h"
 
 namespace lets {
 namespace {
@@ -27,8 +27,10 @@ inline Vec<float> exp_nonpositive(Vec<float> x) {
   const Vec<float> tail = horner(r, broadcast(1.9875691500e-4f), 1.3981999507e-3f, 8.3334519073e-3f,
                                  4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f);
   const Vec<float> value = tail * r * r + r + 1.0f;
-  const auto exponent = __builtin_convertvector(x == x ? n : Vec<float>{}, Vec<int32_t>);
-  const Vec<float> power = bits_as<Vec<float>>((exponent + 127) << 23);
+  const auto exponent =
+      __builtin_convertvector(x == x ? n : Vec<float>{}, VecOf<int32_t, kLanes<float>>::type);
+  const auto bits = (exponent + 127) << 23;
+  const Vec<float> power = load_as<Vec<float>>(&bits);
   return x < -87.3f ? Vec<float>{} : value * power;
 }
 
