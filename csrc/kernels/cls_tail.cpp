@@ -7,88 +7,60 @@
 namespace lets {
 namespace {
 
-// From so many rows of a task on, its deltas are put into a copy of the weights instead of being
-// added afterwards: a patch costs each entry once, not once per row.
-constexpr int64_t kPatchRows = 4;
-
-// Sum over a delta's row of values[e] * row[col[e]]; two chains, because one waits for each
-// addition.
+// The entries that a panel needs start their way from memory while its dense part is computed.
 template <typename T>
-inline Accumulator<T> sparse_dot(const T* values, const int32_t* col, int64_t count,
-                                 const Accumulator<T>* row) {
-  Accumulator<T> even = 0, odd = 0;
-  int64_t e = 0;
-  for (; e + 2 <= count; e += 2) {
-    even += widen(values[e]) * row[col[e]];
-    odd += widen(values[e + 1]) * row[col[e + 1]];
+void prefetch_deltas(const TailLinear<T>& linear, int64_t num_tasks, int64_t begin, int64_t end) {
+  constexpr int64_t kLine = 64;
+  for (int64_t t = 0; t < num_tasks; ++t) {
+    const int32_t* crow = linear.crow + t * linear.out_features;
+    for (int64_t e = crow[begin]; e < crow[end]; e += kLine / 4) prefetch_l2(linear.col + e);
+    for (int64_t e = crow[begin]; e < crow[end]; e += kLine / static_cast<int64_t>(sizeof(T)))
+      prefetch_l2(linear.values + e);
+    prefetch_l2(crow + end);
   }
-  if (e < count) even += widen(values[e]) * row[col[e]];
-  return even + odd;
 }
 
-// out[:, begin:end] = rows (W + delta)^T: all tasks share the weights, deltas are added to the
-// result.
+// out[0:Rows, o] += rows . delta[o, :]: every entry is read once for all rows of a task.
+template <int Rows, typename T>
+void add_delta(const TailLinear<T>& linear, const int32_t* crow, const Accumulator<T>* rows,
+               int64_t begin, int64_t end, Accumulator<T>* out) {
+  using A = Accumulator<T>;
+  const int64_t in = linear.in_features, ld = linear.out_features;
+  for (int64_t o = begin; o < end; ++o) {
+    A sums[Rows] = {};
+    for (int32_t e = crow[o]; e < crow[o + 1]; ++e) {
+      const A value = widen(linear.values[e]);
+      const A* column = rows + linear.col[e];
+#pragma GCC unroll 9
+      for (int r = 0; r < Rows; ++r) sums[r] += value * column[r * in];
+    }
+    for (int r = 0; r < Rows; ++r) out[r * ld + o] += sums[r];
+  }
+}
+
+// out[:, begin:end] = rows (W + delta)^T + bias for the rows of all tasks.
 template <typename T>
-void shared_panel(const TailLinear<T>& linear, const Accumulator<T>* rows, int64_t num_tasks,
+void linear_panel(const TailLinear<T>& linear, const Accumulator<T>* rows, int64_t num_tasks,
                   int64_t num_rows, int64_t begin, int64_t end, Accumulator<T>* out) {
   using A = Accumulator<T>;
   const int64_t in = linear.in_features, ld = linear.out_features;
+  if (linear.crow) prefetch_deltas(linear, num_tasks, begin, end);
   dot_product<T>(rows, in, num_tasks * num_rows, linear.weight + begin * in, in, end - begin, in,
                  [&](int64_t r, int64_t n, A sum) { out[r * ld + begin + n] = sum; });
-  if (!linear.crow) return;
-  for (int64_t r = 0; r < num_tasks * num_rows; ++r) {
-    const int32_t* crow = linear.crow + r / num_rows * ld;
-    for (int64_t o = begin; o < end; ++o) {
-      const int64_t e = crow[o];
-      out[r * ld + o] +=
-          sparse_dot(linear.values + e, linear.col + e, crow[o + 1] - e, rows + r * in);
-    }
-  }
-}
-
-// The same, three outputs at a time: a widened copy of their weights gets one task's deltas, serves
-// its rows and is put back.
-template <typename T>
-void patched_panel(const TailLinear<T>& linear, const Accumulator<T>* rows, int64_t num_tasks,
-                   int64_t num_rows, int64_t begin, int64_t end, Accumulator<T>* out,
-                   Accumulator<T>* copy) {
-  using A = Accumulator<T>;
-  const int64_t in = linear.in_features, ld = linear.out_features;
-  for (int64_t first = begin; first < end; first += kTileCols) {
-    const int64_t count = smaller(kTileCols, end - first);
-    const T* weight = linear.weight + first * in;
-    for (int64_t i = 0; i < count * in; ++i) copy[i] = widen(weight[i]);
-    for (int64_t t = 0; t < num_tasks; ++t) {
-      const int32_t* crow = linear.crow + t * ld + first;
-      for (int64_t n = 0; n < count; ++n) {
-        for (int32_t e = crow[n]; e < crow[n + 1]; ++e)
-          copy[n * in + linear.col[e]] += widen(linear.values[e]);
+  for (int64_t t = 0; t < num_tasks; ++t) {
+    const T* bias = linear.bias.data + t * linear.bias.stride;
+    const int32_t* crow = linear.crow ? linear.crow + t * ld : nullptr;
+    for (int64_t r = t * num_rows; r < (t + 1) * num_rows; r += kTileRows) {
+      const int64_t count = smaller(kTileRows, (t + 1) * num_rows - r);
+      A* block = out + r * ld;
+      for (int64_t i = 0; i < count; ++i) {
+        for (int64_t o = begin; o < end; ++o) block[i * ld + o] += widen(bias[o]);
       }
-      A* task_out = out + t * num_rows * ld + first;
-      dot_product<A>(rows + t * num_rows * in, in, num_rows, copy, in, count, in,
-                     [&](int64_t r, int64_t n, A sum) { task_out[r * ld + n] = sum; });
-      for (int64_t n = 0; n < count; ++n) {
-        for (int32_t e = crow[n]; e < crow[n + 1]; ++e) {
-          const int64_t i = n * in + linear.col[e];
-          copy[i] = widen(weight[i]);
-        }
-      }
+      if (!crow) continue;
+      with_rows(count, [&](auto tile) {
+        add_delta<decltype(tile)::value>(linear, crow, rows + r * in, begin, end, block);
+      });
     }
-  }
-}
-
-template <typename T>
-void linear_panel(const TailLinear<T>& linear, const Accumulator<T>* rows, int64_t num_tasks,
-                  int64_t num_rows, int64_t begin, int64_t end, Accumulator<T>* out,
-                  Accumulator<T>* scratch) {
-  if (linear.crow && num_rows >= kPatchRows) {
-    patched_panel(linear, rows, num_tasks, num_rows, begin, end, out, scratch);
-  } else {
-    shared_panel(linear, rows, num_tasks, num_rows, begin, end, out);
-  }
-  for (int64_t r = 0; r < num_tasks * num_rows; ++r) {
-    const T* bias = linear.bias.data + r / num_rows * linear.bias.stride;
-    for (int64_t o = begin; o < end; ++o) out[r * linear.out_features + o] += widen(bias[o]);
   }
 }
 
@@ -107,9 +79,8 @@ void norm_rows(const ClsTailParams<T>& p, const TaskVector<T>& weight, const Tas
 }
 
 template <typename T>
-void attn_out_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end,
-                    Accumulator<T>* scratch) {
-  linear_panel(p.attn, p.input, p.num_tasks, p.num_rows, begin, end, p.sums, scratch);
+void attn_out_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end) {
+  linear_panel(p.attn, p.input, p.num_tasks, p.num_rows, begin, end, p.sums);
   for (int64_t r = 0; r < p.num_tasks * p.num_rows; ++r) {
     const T* residual = p.residual + r / p.num_rows * p.residual_stride + r % p.num_rows * p.hidden;
     for (int64_t o = begin; o < end; ++o) p.sums[r * p.hidden + o] += widen(residual[o]);
@@ -117,9 +88,9 @@ void attn_out_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end,
 }
 
 template <typename T>
-void up_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end, Accumulator<T>* scratch) {
+void up_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end) {
   using A = Accumulator<T>;
-  linear_panel(p.up, p.h, p.num_tasks, p.num_rows, begin, end, p.inner, scratch);
+  linear_panel(p.up, p.h, p.num_tasks, p.num_rows, begin, end, p.inner);
   for (int64_t r = 0; r < p.num_tasks * p.num_rows; ++r) {
     A* row = p.inner + r * p.inner_features + begin;
     for_lanes<A>(end - begin, [&](int64_t i, int64_t count) {
@@ -129,8 +100,8 @@ void up_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end, Accumulator
 }
 
 template <typename T>
-void down_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end, Accumulator<T>* scratch) {
-  linear_panel(p.down, p.inner, p.num_tasks, p.num_rows, begin, end, p.sums, scratch);
+void down_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end) {
+  linear_panel(p.down, p.inner, p.num_tasks, p.num_rows, begin, end, p.sums);
   for (int64_t r = 0; r < p.num_tasks * p.num_rows; ++r) {
     const int64_t row = r * p.hidden;
     for (int64_t o = begin; o < end; ++o) p.sums[row + o] += p.h[row + o];
@@ -140,17 +111,16 @@ void down_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end, Accumulat
 }  // namespace
 
 template <Isa isa, typename T>
-void cls_tail_cpu(const ClsTailParams<T>& p, TailPhase phase, int64_t begin, int64_t end,
-                  Accumulator<T>* scratch) {
+void cls_tail_cpu(const ClsTailParams<T>& p, TailPhase phase, int64_t begin, int64_t end) {
   switch (phase) {
     case TailPhase::kAttnOut:
-      return attn_out_panel(p, begin, end, scratch);
+      return attn_out_panel(p, begin, end);
     case TailPhase::kAttnNorm:
       return norm_rows(p, p.attn_norm_weight, p.attn_norm_bias, begin, end, p.h);
     case TailPhase::kUp:
-      return up_panel(p, begin, end, scratch);
+      return up_panel(p, begin, end);
     case TailPhase::kDown:
-      return down_panel(p, begin, end, scratch);
+      return down_panel(p, begin, end);
     case TailPhase::kNorm:
       return norm_rows(p, p.norm_weight, p.norm_bias, begin, end, p.out);
   }
@@ -162,12 +132,10 @@ void widen_rows(const T* rows, int64_t n, Accumulator<T>* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = widen(rows[i]);
 }
 
-template void cls_tail_cpu<kIsa>(const ClsTailParams<float>&, TailPhase, int64_t, int64_t, float*);
-template void cls_tail_cpu<kIsa>(const ClsTailParams<double>&, TailPhase, int64_t, int64_t,
-                                 double*);
-template void cls_tail_cpu<kIsa>(const ClsTailParams<Half>&, TailPhase, int64_t, int64_t, float*);
-template void cls_tail_cpu<kIsa>(const ClsTailParams<BFloat16>&, TailPhase, int64_t, int64_t,
-                                 float*);
+template void cls_tail_cpu<kIsa>(const ClsTailParams<float>&, TailPhase, int64_t, int64_t);
+template void cls_tail_cpu<kIsa>(const ClsTailParams<double>&, TailPhase, int64_t, int64_t);
+template void cls_tail_cpu<kIsa>(const ClsTailParams<Half>&, TailPhase, int64_t, int64_t);
+template void cls_tail_cpu<kIsa>(const ClsTailParams<BFloat16>&, TailPhase, int64_t, int64_t);
 template void widen_rows<kIsa>(const Half*, int64_t, float*);
 template void widen_rows<kIsa>(const BFloat16*, int64_t, float*);
 

@@ -46,15 +46,8 @@ struct ClsTailParams {
 enum class TailPhase { kAttnOut, kAttnNorm, kUp, kDown, kNorm };
 constexpr int64_t kTailPanel = 24;
 
-// Accumulators of scratch that a chunk needs.
-template <typename T>
-int64_t cls_tail_scratch(const ClsTailParams<T>& p) {
-  return 3 * (p.hidden > p.inner_features ? p.hidden : p.inner_features);
-}
-
 template <Isa isa, typename T>
-void cls_tail_cpu(const ClsTailParams<T>& p, TailPhase phase, int64_t begin, int64_t end,
-                  Accumulator<T>* scratch);
+void cls_tail_cpu(const ClsTailParams<T>& p, TailPhase phase, int64_t begin, int64_t end);
 
 // n elements in the type that sums are kept in.
 template <Isa isa, typename T>

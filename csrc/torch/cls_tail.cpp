@@ -59,8 +59,7 @@ void run(const ClsTailParams<T>& p) {
     const auto phase = [&](TailPhase which, int64_t size, int64_t step) {
       parallel_chunks((size + step - 1) / step, [&](int64_t chunk) {
         const int64_t begin = chunk * step, end = begin + step < size ? begin + step : size;
-        void* scratch = thread_scratch(cls_tail_scratch(p) * sizeof(Accumulator<T>));
-        cls_tail_cpu<isa(), T>(p, which, begin, end, static_cast<Accumulator<T>*>(scratch));
+        cls_tail_cpu<isa(), T>(p, which, begin, end);
       });
     };
     phase(TailPhase::kAttnOut, p.hidden, kTailPanel);
