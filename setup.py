@@ -1,7 +1,8 @@
 """Builds the compiled half of lets_ext with CMake + ninja; metadata lives in pyproject.toml.
 
-Environment: LETS_REQUIRE_EXT=1 (no compiler is an error), LETS_WITH_CUDA=0|1 (default: if nvcc is found),
-LETS_CUDA_ARCHS="80;90a-real", LETS_NATIVE_ARCH=1 (this machine only), LETS_BUILD_TYPE, LETS_TORCH_SITE, MAX_JOBS.
+Environment: LETS_REQUIRE_EXT=1 (no compiler is an error), LETS_WITH_CUDA=0|1 (default: if nvcc is
+found), LETS_CUDA_ARCHS="80;90a-real", LETS_NATIVE_ARCH=1 (this machine only), LETS_BUILD_TYPE,
+LETS_TORCH_SITE, MAX_JOBS.
 """
 
 import importlib.util
@@ -17,8 +18,8 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 NO_COMPILER = """\
 lets-ext: no C++ compiler found (looked for $CXX, c++, g++, clang++).
-  The Python part is installed; ops of lets_ext will raise ImportError until the extension is built.
-  Install one (Debian: apt-get install g++, macOS: xcode-select --install) and run `pip install .` again.
+  The Python part is installed; ops of lets_ext raise ImportError until the extension is built.
+  Install one (Debian: apt-get install g++, macOS: xcode-select --install) and run `pip install .`.
   LETS_REQUIRE_EXT=1 turns this message into an error."""
 
 
@@ -32,7 +33,7 @@ def find_compiler():
 
 
 def torch_folder():
-    """Folder of the torch package to build against; it is not imported (seconds, and not needed)."""
+    """Folder of the torch package to build against; not imported: that takes seconds."""
     if site := os.environ.get("LETS_TORCH_SITE"):
         return Path(site) / "torch"
     spec = importlib.util.find_spec("torch")

@@ -1,7 +1,7 @@
 """PEP 517 backend: setuptools, building against the torch of the target environment.
 
-An isolated build environment would download a torch of its own (gigabytes, perhaps another version or
-another CUDA build) only for its headers. The environment that is being installed into has one already.
+An isolated build environment would download a torch of its own (gigabytes, perhaps another version
+or another CUDA build) only for its headers. The environment that is being installed into has one.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ MINIMUM = (2, 11)
 
 
 def _version(site):
-    """Version of the torch in a site-packages folder, without importing it; None if there is none."""
+    """Version of the torch in a site-packages folder, without importing it; None without one."""
     try:
         text = (Path(site) / "torch" / "version.py").read_text()
     except OSError:
@@ -52,7 +52,9 @@ def _requirements():
     if importlib.util.find_spec("torch") or target_torch():
         return []
     spec = os.environ.get("LETS_BUILD_TORCH", "torch>=2.11")
-    print(f"lets-ext: no torch in the target environment, the build needs {spec!r}", file=sys.stderr)
+    print(
+        f"lets-ext: no torch in the target environment, the build needs {spec!r}", file=sys.stderr
+    )
     return [spec]
 
 

@@ -1,4 +1,4 @@
-"""Loads the compiled libraries; a missing one is an error at the first use, never a silent fallback."""
+"""Loads the compiled libraries; a missing one is an error at first use, never a silent fallback."""
 
 import importlib
 from functools import cache
@@ -22,9 +22,8 @@ def load_ops() -> bool:
     try:
         torch.ops.load_library(LIBRARY)
     except OSError as error:
-        raise ImportError(
-            f"lets_ext: {LIBRARY} does not load with torch {torch.__version__}: {error}"
-        ) from error
+        message = f"lets_ext: {LIBRARY} does not load with torch {torch.__version__}: {error}"
+        raise ImportError(message) from error
     return True
 
 

@@ -59,7 +59,7 @@ def _fake_bwd_values(grad, x, crow, col, num_tasks):
 
 
 def _setup(ctx, inputs, output):
-    base, x, values, crow, col, ccol, row, permutation, num_tasks, bias = inputs
+    base, x, values, crow, col, ccol, row, permutation, num_tasks, _ = inputs
     ctx.save_for_backward(x, values, crow, col, ccol, row, permutation)
     ctx.num_tasks, ctx.base_tasks = num_tasks, base.shape[0]
 

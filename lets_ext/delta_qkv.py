@@ -1,4 +1,4 @@
-"""delta_qkv: the sparse deltas of Q, K and V on the cached QKV of the frozen encoder, in one launch."""
+"""delta_qkv: the sparse deltas of Q, K and V on the cached QKV of the frozen encoder."""
 
 from __future__ import annotations
 

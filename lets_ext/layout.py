@@ -15,7 +15,7 @@ from lets_ext._load import host
 
 @dataclass(frozen=True, eq=False)
 class DeltaLayout:
-    """Positions of the non-zeros of T deltas of one shape [O, I]: CSR of [T*O, I] and its transpose.
+    """Positions of the non-zeros of T deltas of shape [O, I]: CSR of [T*O, I] and its transpose.
 
     Built and validated once, by `from_csr` or one of its sisters; values live apart, in `Delta`.
 
@@ -50,10 +50,8 @@ class DeltaLayout:
         Raises:
             ValueError: names the row and the rule it breaks.
         """
-        crow, col = (
-            _to_numpy(t, n)
-            for t, n in ((crow_indices, "crow_indices"), (col_indices, "col_indices"))
-        )
+        crow = _to_numpy(crow_indices, "crow_indices")
+        col = _to_numpy(col_indices, "col_indices")
         rows = len(crow) - 1
         if num_tasks < 1 or rows < 0 or rows % num_tasks:
             raise ValueError(
@@ -70,10 +68,11 @@ class DeltaLayout:
         """Layout of the True entries of a mask. bool [O, I] or [T, O, I]"""
         if mask.dtype != torch.bool or mask.dim() not in (2, 3):
             raise ValueError(
-                f"delta layout: mask must be bool [O, I] or [T, O, I], got {mask.dtype} {list(mask.shape)}"
+                "delta layout: mask must be bool [O, I] or [T, O, I], "
+                f"got {mask.dtype} {list(mask.shape)}"
             )
         num_tasks = mask.shape[0] if mask.dim() == 3 else 1
-        flat = mask.reshape(-1, mask.shape[-1])
+        flat = mask.reshape(num_tasks * mask.shape[-2], mask.shape[-1])
         crow = torch.zeros(flat.shape[0] + 1, dtype=torch.int32, device=mask.device)
         torch.cumsum(flat.sum(1), 0, out=crow[1:])
         col = flat.nonzero()[:, 1].to(torch.int32)
@@ -110,7 +109,7 @@ class DeltaLayout:
         )
 
     def rows(self, begin: int, end: int) -> DeltaLayout:
-        """Layout of the output rows [begin, end) of a one-task layout, e.g. Q out of a fused QKV."""
+        """Layout of the output rows [begin, end) of one task, e.g. Q out of a fused QKV."""
         if self.num_tasks != 1:
             raise ValueError(f"delta layout: rows needs a layout of one task, got {self.num_tasks}")
         if not 0 <= begin <= end <= self.out_features:
@@ -124,13 +123,12 @@ class DeltaLayout:
     def to(self, device: torch.device | str) -> DeltaLayout:
         """The same layout with its index tensors on `device`."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(
-            self, **{k: t.to(device) for k, t in tensors.items() if isinstance(t, Tensor)}
-        )
+        moved = {k: t.to(device) for k, t in tensors.items() if isinstance(t, Tensor)}
+        return replace(self, **moved)
 
 
 class Delta(NamedTuple):
-    """T sparse deltas: a layout and its values. values [nnz], in CSR order, dtype of the activations."""
+    """T sparse deltas: a layout and its values [nnz], in CSR order, in the dtype of activations."""
 
     layout: DeltaLayout
     values: Tensor

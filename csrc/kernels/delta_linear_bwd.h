@@ -18,18 +18,33 @@ struct DeltaLinearValuesParams {
 
 // Tokens are cut into splits by their number alone; partial sums are added in split order.
 struct DeltaLinearValuesPlan {
-  int64_t split_tokens, num_splits, num_parts, num_chunks;
+  int64_t split_tokens, token_block, num_splits, num_parts, num_chunks;
   size_t scratch_bytes;
 };
 
 template <typename T>
 DeltaLinearValuesPlan delta_linear_values_plan(const DeltaLinearValuesParams<T>& p,
                                                int64_t num_threads) {
+  constexpr int64_t kStrip = 16, kOutputs = 16, kL2Bytes = 400 * 1024, kWorthAThread = 1 << 15;
+  constexpr int64_t kAccumulatorBytes = sizeof(Accumulator<T>);
   DeltaLinearValuesPlan plan{};
   plan.split_tokens = 256;
   plan.num_splits = (p.num_tokens + plan.split_tokens - 1) / plan.split_tokens;
+  plan.token_block = 128;
+  while (plan.token_block > kStrip &&
+         (plan.token_block * p.in_features * kAccumulatorBytes > kL2Bytes ||
+          plan.token_block / 2 >= p.num_tokens))
+    plan.token_block /= 2;
+  // Few tokens: split the outputs, at the price of transposing x once per part.
+  const int64_t work = plan.token_block * (p.num_tasks * p.out_features + p.nnz);
   plan.num_parts = 1;
-  plan.num_chunks = plan.num_splits;
+  while (plan.num_parts * plan.num_splits < num_threads &&
+         work > 2 * plan.num_parts * kWorthAThread &&
+         p.out_features >= 8 * plan.num_parts * kOutputs)
+    plan.num_parts *= 2;
+  plan.num_chunks = plan.num_splits * plan.num_parts;
+  plan.scratch_bytes =
+      static_cast<size_t>(plan.token_block * (p.in_features + kOutputs) * kAccumulatorBytes);
   return plan;
 }
 

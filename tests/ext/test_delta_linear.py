@@ -17,9 +17,7 @@ SHAPES = [
 ]
 
 
-def make_inputs(
-    shape=(2, 1, 2, 5, 21, 7), density=0.2, dtype=torch.float32, grad=False, bias=True
-):
+def make_inputs(shape=(2, 1, 2, 5, 21, 7), density=0.2, dtype=torch.float32, grad=False, bias=True):
     num_tasks, base_tasks, x_tasks, rows, out_features, in_features = shape
     return (
         make_tensor(base_tasks, rows, out_features, dtype=dtype, seed=2, grad=grad),
