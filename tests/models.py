@@ -80,6 +80,8 @@ def make_task(encoder, policy: Policy, seed=0, density=0.1, name="task", labels=
         for layer in model.layers.values():
             for parameter in layer.parameters():
                 parameter.add_(scale * torch.randn(parameter.shape, generator=random))
+        for parameter in head.parameters():  # a new head's logits hardly depend on the text
+            parameter.add_(torch.randn(parameter.shape, generator=random))
     return Task.from_model(
         model,
         name,

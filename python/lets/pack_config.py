@@ -241,5 +241,5 @@ def _tensor(data: Any, where: str) -> tuple[TensorInfo, str]:
 def _number(value: Any, where: str) -> float:
     # An int as long as it likes is JSON too, but no float.
     if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
-        raise LetsError(f"{where} must be a finite number, got {str(value):.40}")
+        raise LetsError(f"{where} must be a finite number, got {value!s:.40}")
     return float(value)

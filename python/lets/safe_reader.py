@@ -45,7 +45,7 @@ class TensorInfo(NamedTuple):
 
 
 def read_bytes(path: Path, max_bytes: int, follow_links: bool = False) -> bytes:
-    """The bytes of a regular file. Links are refused: a folder from elsewhere may point anywhere."""
+    """The bytes of a regular file. Links are refused: a stranger's folder may point anywhere."""
     no_follow = 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
     try:
         if not follow_links and path.is_symlink():

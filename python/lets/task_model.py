@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from lets.encoder import ActivationCache, Encoder, FrozenNeeds
-from lets.layers import cached_cls_layer, cls_layer, full_layer, project_qkv
+from lets.layers import OwnLayer
 from lets.policy import LayerCase, Policy
+from lets.run.serial import pooled_rows
 from lets.task_layer import TaskLayer
 from lets.tokens import TokenBatch
 from lets_ext import DeltaLayout
@@ -55,37 +55,9 @@ class TaskModel(nn.Module):
 
     def pooled(self, cache: ActivationCache) -> Tensor:
         """[CLS] rows, bottom layer first, of x^p_j or x^f_j as the policy says. [B, L, H]"""
-        rows: list[Tensor] = []
-        x: Tensor | None = None
-        for j, case in enumerate(self.policy.cases):
-            row = None
-            if case in _CLS_CASES:
-                row = self._cls_row(j, case, x, cache)
-            elif case is not LayerCase.BYPASS:
-                x = self._all_rows(j, case, x, cache)
-                row = x[:, :, 0]
-            if self.policy.pool[j] == "p" or row is None:
-                rows.append(cache.pooled(j))
-            else:
-                rows.append(row[0])
-        return torch.stack(rows, dim=1)
+        frozen = [self.encoder.layer(j) for j in range(self.policy.num_layers)]
+        return pooled_rows(self.policy, frozen, self.own_layers(), cache)[0]
 
-    def _all_rows(
-        self, j: int, case: LayerCase, x: Tensor | None, cache: ActivationCache
-    ) -> Tensor:
-        layer = self.task_layer(j)
-        if case is LayerCase.P_ALL:
-            x, qkv = cache.hidden[j - 1][None], cache.qkv[j][None]
-        else:
-            assert x is not None
-            qkv = project_qkv(x, layer.frozen)
-        return full_layer(qkv, x, cache.key_mask, layer.frozen, layer.own())
-
-    def _cls_row(self, j: int, case: LayerCase, x: Tensor | None, cache: ActivationCache) -> Tensor:
-        layer = self.task_layer(j)
-        if case is LayerCase.F_CLS:
-            assert x is not None
-            return cls_layer(x, cache.key_mask, layer.frozen, layer.own())
-        products = (product[None] for product in cache.cls_products(j))
-        hidden = cache.hidden[j - 1][None]
-        return cached_cls_layer(*products, hidden, cache.key_mask, layer.frozen, layer.own())
+    def own_layers(self) -> dict[int, OwnLayer]:
+        """What the task owns of each live layer; differentiable in the parameters."""
+        return {j: self.task_layer(j).own() for j in self.policy.live_layers}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,29 +72,58 @@ def check_texts(texts: Any, what: str = "texts") -> bool:
             raise LetsError(f"{what} must be all texts or all pairs, but [{position}] differs")
         if not all(part.strip() for part in parts):
             raise LetsError(f"{what}[{position}] must not be empty")
+        if not all(part.isascii() or _is_unicode(part) for part in parts):
+            raise LetsError(f"{what}[{position}] must be valid Unicode, got a lone surrogate")
     return pairs
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class Encoded(NamedTuple):
+    """Token ids of one input, special tokens included."""
+
+    input_ids: list[int]
+    token_type_ids: list[int]
+
+
+def encode(tokenizer: Any, texts: Texts, max_length: int) -> list[Encoded]:
+    """Token ids of texts or pairs, truncated to `max_length`."""
+    if not len(texts):
+        raise LetsError("texts must hold at least one text, got none")
+    pairs = check_texts(texts)
+    columns = tuple(map(list, zip(*texts))) if pairs else (list(texts),)
+    encoded = tokenizer(*columns, truncation=True, max_length=max_length)
+    ids = encoded["input_ids"]
+    types = encoded.get("token_type_ids") or [[0] * len(row) for row in ids]
+    return [Encoded(*row) for row in zip(ids, types, strict=True)]
+
+
+def collate(encoded: Sequence[Encoded], pad_token_id: int, pad_to: int | None = None) -> TokenBatch:
+    """A batch, padded on the right to the longest input or to `pad_to`."""
+    lengths = torch.tensor([len(row.input_ids) for row in encoded])
+    longest = int(lengths.max())
+    if pad_to is not None and pad_to < longest:
+        raise LetsError(f"pad_to must be at least the longest input ({longest}), got {pad_to}")
+    width = pad_to or longest
+
+    def padded(rows: Iterable[list[int]], value: int) -> Tensor:
+        return torch.tensor([row + [value] * (width - len(row)) for row in rows])
+
+    return TokenBatch(
+        padded((row.input_ids for row in encoded), pad_token_id),
+        (torch.arange(width) < lengths[:, None]).long(),
+        padded((row.token_type_ids for row in encoded), 0),
+    )
 
 
 def tokenize(
     tokenizer: Any, texts: Texts, max_length: int, pad_to: int | None = None
 ) -> TokenBatch:
     """Token ids of texts or pairs, truncated to `max_length`, padded to the longest or `pad_to`."""
-    if not len(texts):
-        raise LetsError("texts must hold at least one text, got none")
-    pairs = check_texts(texts)
-    columns = tuple(map(list, zip(*texts))) if pairs else (list(texts),)
-    encoded = tokenizer(
-        *columns,
-        truncation=True,
-        max_length=pad_to or max_length,
-        padding="max_length" if pad_to else True,
-        return_attention_mask=True,
-        return_tensors="pt",
-    )
-    input_ids = encoded["input_ids"]
-    token_types = encoded.get("token_type_ids")
-    return TokenBatch(
-        input_ids,
-        encoded["attention_mask"],
-        torch.zeros_like(input_ids) if token_types is None else token_types,
-    )
+    return collate(encode(tokenizer, texts, max_length), tokenizer.pad_token_id or 0, pad_to)

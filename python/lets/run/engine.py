@@ -1,0 +1,247 @@
+"""Engine: one call on texts, one pass of the frozen encoder, one answer per task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lets.encoder import Encoder, FrozenNeeds
+from lets.errors import LetsError
+from lets.layers import OwnLayer
+from lets.pack import load_pack
+from lets.pack_config import check_task_name
+from lets.run.output import TaskOutput
+from lets.run.serial import pooled_rows
+from lets.run.work import Input, batches
+from lets.task import Task
+from lets.tokens import check_texts, collate, encode
+
+Inputs = Sequence[str] | Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A task, and what the layers of its chain take, built once."""
+
+    task: Task
+    own: Mapping[int, OwnLayer]
+    head: nn.Module
+
+
+class Engine:
+    """Tasks on one frozen encoder.
+
+        engine = Engine.from_pretrained("bert-base-uncased", ["packs/topic", "packs/spam"])
+        engine(["Stocks fell.", "You won!"])["spam"].labels
+
+    Tasks may be added and removed between calls, from other threads too: a call answers for the
+    tasks that were there when it began.
+    """
+
+    def __init__(
+        self, encoder: Encoder, tasks: Iterable[Task] = (), *, batch_size: int = 32
+    ) -> None:
+        self.encoder = encoder
+        self.batch_size = _check_batch_size(batch_size)
+        self._loaded: dict[str, _Loaded] = {}
+        for task in tasks:
+            self.add_task(task)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        encoder: Encoder | str | Path,
+        packs: Iterable[Task | str | Path],
+        *,
+        revision: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        batch_size: int = 32,
+    ) -> Engine:
+        """An engine of an encoder (folder, hub id or loaded) and packs (folders, ids or tasks)."""
+        if isinstance(packs, (str, Path)):
+            raise LetsError(f"engine: packs must be a list, got {packs!r}; write [{str(packs)!r}]")
+        if not isinstance(encoder, Encoder):
+            encoder = Encoder.from_pretrained(encoder, revision, dtype, device)
+        engine = cls(encoder, batch_size=batch_size)
+        for pack in packs:
+            engine.add_task(pack)
+        return engine
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The loaded tasks by name."""
+        return {name: loaded.task for name, loaded in self._loaded.items()}
+
+    def add_task(self, task: Task | str | Path, name: str | None = None) -> str:
+        """Load a pack or a task; returns the name it answers under.
+
+        Args:
+            name: In place of the task's own.
+        """
+        task = task if isinstance(task, Task) else load_pack(task, self.encoder)
+        name = check_task_name(task.name if name is None else name)
+        if name in self._loaded:
+            raise LetsError(
+                f"engine: task {name} is there already; remove it first, or add this one under "
+                "another name"
+            )
+        with torch.no_grad():
+            model = task.to_model(self.encoder)
+            loaded = _Loaded(task, model.own_layers(), model.head.requires_grad_(False))
+        self._loaded = {**self._loaded, name: loaded}  # a new dict: running calls keep theirs
+        return name
+
+    def remove_task(self, name: str) -> Task:
+        """Unload a task and return it."""
+        _check_known([name], self._loaded)
+        task = self._loaded[name].task
+        self._loaded = {n: loaded for n, loaded in self._loaded.items() if n != name}
+        return task
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        texts: Inputs | Mapping[str, Inputs],
+        tasks: Sequence[str] | None = None,
+        *,
+        batch_size: int | None = None,
+        max_length: int | None = None,
+    ) -> dict[str, TaskOutput]:
+        """Every task's answers, in the order of the texts.
+
+        Args:
+            texts: Texts or pairs that all tasks answer, or a mapping from task to its own.
+            tasks: Names; default: all, or those of the mapping.
+            max_length: Truncates earlier than the tasks do.
+
+        Returns:
+            Per task a `TaskOutput`. Where a task's inputs are wrong, its `error` says how, and the
+            others answer.
+        """
+        loaded = self._loaded
+        wanted = self._inputs_by_task(texts, tasks, loaded)
+        errors = {
+            name: _input_error(loaded[name].task, name, items) for name, items in wanted.items()
+        }
+        outputs = {
+            name: TaskOutput(loaded[name].task, None, error)
+            for name, error in errors.items()
+            if error is not None
+        }
+        inputs: dict[str, list[Input]] = {
+            name: [item if isinstance(item, str) else (item[0], item[1]) for item in items]
+            for name, items in wanted.items()
+            if name not in outputs
+        }
+        if inputs:
+            size = self.batch_size if batch_size is None else _check_batch_size(batch_size)
+            limits = self._limits({name: loaded[name].task for name in inputs}, max_length)
+            outputs |= self._answer(inputs, limits, size, loaded)
+        return {name: outputs[name] for name in wanted}
+
+    def _answer(
+        self,
+        inputs: Mapping[str, Sequence[Input]],
+        limits: Mapping[str, int],
+        batch_size: int,
+        loaded: Mapping[str, _Loaded],
+    ) -> dict[str, TaskOutput]:
+        encoder = self.encoder
+        tokenizer: Any = encoder.tokenizer
+        layers = [encoder.layer(j) for j in range(encoder.shape.num_layers)]
+        logits = {
+            name: torch.empty(len(items), loaded[name].task.head.num_labels)
+            for name, items in inputs.items()
+        }
+
+        def encode_inputs(items: list[Any], limit: int) -> list[Any]:
+            return encode(tokenizer, items, limit)
+
+        for batch in batches(inputs, limits, encode_inputs, batch_size):
+            tokens = collate(batch.rows, tokenizer.pad_token_id or 0).to(encoder.device)
+            policies = [loaded[name].task.policy for name in batch.tasks]
+            cache = encoder.forward(tokens, FrozenNeeds.union(policies))
+            for name, policy in zip(batch.tasks, policies):
+                rows = pooled_rows(policy, layers, loaded[name].own, cache)[0]
+                _scatter(logits[name], name, loaded[name].head(rows).float().cpu(), batch.slots)
+        return {name: TaskOutput(loaded[name].task, logits[name]) for name in inputs}
+
+    def _inputs_by_task(
+        self,
+        texts: Inputs | Mapping[str, Inputs],
+        tasks: Sequence[str] | None,
+        loaded: Mapping[str, _Loaded],
+    ) -> dict[str, Inputs]:
+        if isinstance(tasks, str):
+            raise LetsError(f"engine: tasks must be a list of names, got {tasks!r}")
+        shared = not isinstance(texts, Mapping)
+        names = list(loaded if shared else texts) if tasks is None else list(dict.fromkeys(tasks))
+        if not names:
+            raise LetsError("engine: there must be at least one task; add one with add_task")
+        _check_known(names, loaded)
+        if not isinstance(texts, Mapping):
+            check_texts(texts)  # wrong for every task: no answer at all
+            if not len(texts):
+                raise LetsError("texts must hold at least one text, got none")
+            return dict.fromkeys(names, texts)
+        _check_known(texts, loaded)
+        missing = [name for name in names if name not in texts]
+        if missing:
+            raise LetsError(f"engine: texts must hold an entry for task {missing[0]}")
+        return {name: texts[name] for name in names}
+
+    def _limits(self, tasks: Mapping[str, Task], max_length: int | None) -> dict[str, int]:
+        if max_length is not None and not 3 <= max_length <= self.encoder.max_length:
+            raise LetsError(
+                f"engine: max_length must be between 3 and {self.encoder.max_length}, "
+                f"got {max_length}"
+            )
+        limit = self.encoder.max_length if max_length is None else max_length
+        return {name: min(task.max_length, limit) for name, task in tasks.items()}
+
+
+def _scatter(
+    out: Tensor, name: str, logits: Tensor, slots: Sequence[Sequence[tuple[str, int]]]
+) -> None:
+    """Put a batch's logits where their inputs stood."""
+    places = [
+        (position, row)
+        for row, owners in enumerate(slots)
+        for task, position in owners
+        if task == name
+    ]
+    positions, rows = map(list, zip(*places))
+    out[positions] = logits[rows]
+
+
+def _input_error(task: Task, name: str, items: Any) -> str | None:
+    """Why a task cannot answer these inputs, or None."""
+    try:
+        pairs = check_texts(items, f"{name}: texts")
+    except LetsError as error:
+        return str(error)
+    if not len(items):
+        return f"{name}: texts must hold at least one text, got none"
+    if pairs != task.is_pair:
+        wants, got = ("pairs of", "single") if task.is_pair else ("single", "pairs of")
+        return f"{name}: the task takes {wants} texts, got {got} texts"
+    return None
+
+
+def _check_known(names: Iterable[str], loaded: Mapping[str, _Loaded]) -> None:
+    for name in names:
+        if name not in loaded:
+            known = ", ".join(sorted(loaded)) or "none"
+            raise LetsError(f"engine: no task {name!r}; loaded: {known}")
+
+
+def _check_batch_size(batch_size: int) -> int:
+    if batch_size < 1:
+        raise LetsError(f"engine: batch_size must be positive, got {batch_size}")
+    return batch_size
