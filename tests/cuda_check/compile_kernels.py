@@ -1,4 +1,4 @@
-"""Compile every CUDA kernel with nvcc alone; fail on errors, register spills and local-memory stacks.
+"""Compile every CUDA kernel with nvcc alone; fail on errors, register spills and local memory.
 
 usage: compile_kernels.py ARCH... (e.g. 80 90a), `+PTX` after an architecture adds its PTX
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = sorted((ROOT / "csrc" / "kernels").glob("*.cu"))
+FLAGS = ["-std=c++17", "-O3", f"-I{ROOT / 'csrc'}", "-Xptxas", "-v", "-Xcompiler", "-fPIC"]
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
@@ -33,8 +34,7 @@ def compile_kernel(nvcc: str, source: Path, options: list[str]) -> tuple[str, li
     """A line of statistics and the complaints about one file."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [nvcc, "-std=c++17", "-O3", f"-I{ROOT / 'csrc'}", *options]
-            + ["-Xptxas", "-v", "-Xcompiler", "-fPIC", "-c", source, "-o", f"{folder}/kernel.o"],
+            [nvcc, *FLAGS, *options, "-c", source, "-o", f"{folder}/kernel.o"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

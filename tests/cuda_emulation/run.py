@@ -1,4 +1,4 @@
-"""Run the emulated kernels and the planted bugs in every build; the last line is `N passed, N failed`.
+"""Run the emulated kernels and the planted bugs in every build; ends with `N passed, N failed`.
 
 usage: run.py BUILD_FOLDER [BUILD...]
 """
@@ -75,7 +75,6 @@ def verdict(code: int, output: str) -> str:
 
 def planted(folder: Path, builds: list[str], bug: str) -> tuple[int, int, str]:
     """A bug passes when some build catches it and its fixed twin passes in all of them."""
-
 
     def outcome(build: str, variant: str) -> str:
         # Threads that a bug leaves stuck keep what is on their stacks: no leaks are looked for.
