@@ -46,6 +46,10 @@ struct alignas(kBytes) Pack {
 template <int kBytes>
 struct WordOf;
 template <>
+struct WordOf<2> {
+  using type = uint16_t;
+};
+template <>
 struct WordOf<4> {
   using type = uint32_t;
 };
@@ -93,6 +97,16 @@ __device__ __forceinline__ float warp_max(float value) {
   for (int lanes = 16; lanes > 0; lanes /= 2)
     value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, lanes));
   return value;
+}
+
+// c[16, 8] += a[16, 16] b[16, 8] on tensor cores, in the fragments of PTX's mma.m16n8k16.
+__device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                    Half) {
+  mma_m16n8k16_half(c, a, b);
+}
+__device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                    BFloat16) {
+  mma_m16n8k16_bfloat16(c, a, b);
 }
 
 // Host side: whether rows at `address` with these strides (in elements) start at multiples of

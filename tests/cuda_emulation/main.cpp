@@ -6,7 +6,10 @@
 
 namespace lets::test {
 
+void test_cls_attention();
+void test_cls_tail();
 void test_delta_linear();
+void test_epilogues();
 
 }  // namespace lets::test
 
@@ -17,6 +20,9 @@ int main(int argc, char** argv) {
       emu::set_seed(seed);
       lets::test::reset_random();
       lets::test::test_delta_linear();
+      lets::test::test_cls_tail();
+      lets::test::test_cls_attention();
+      lets::test::test_epilogues();
     }
   } catch (const emu::Error& error) {
     printf("FAIL %s\n", error.what());

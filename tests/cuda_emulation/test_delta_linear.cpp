@@ -68,7 +68,7 @@ void test_forward(const Shape& s) {
       }
     }
   }
-  check(name("delta_linear", s), p.out, exact, 4e-6);
+  check(name("delta_linear", s), p.out, exact);
 }
 
 template <typename T>
@@ -112,8 +112,8 @@ void test_backward(const Shape& s) {
       }
     }
   }
-  check(name("delta_linear_bwd_x", s), grad_x, exact_x, 4e-6);
-  check(name("delta_linear_bwd_values", s), grad_values, exact_values, 4e-6);
+  check(name("delta_linear_bwd_x", s), grad_x, exact_x);
+  check(name("delta_linear_bwd_values", s), grad_values, exact_values);
 }
 
 }  // namespace

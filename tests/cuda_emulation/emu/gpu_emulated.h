@@ -36,6 +36,17 @@ T* dynamic_shared() {
 
 inline void grid_sync(emu::Site site = emu::Site::here()) { emu::sync_grid(site); }
 
+inline void prefetch_to_l2(const void*) {}
+
+inline void mma_m16n8k16_half(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                              emu::Site site = emu::Site::here()) {
+  emu::mma_m16n8k16(c, a, b, false, site);
+}
+inline void mma_m16n8k16_bfloat16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                  emu::Site site = emu::Site::here()) {
+  emu::mma_m16n8k16(c, a, b, true, site);
+}
+
 template <typename... P, typename... A>
 int launch(const Launch& l, void (*kernel)(P...), const A&... arguments) {
   if (l.shared_bytes > emu::device_shared_bytes) return 1;  // cudaErrorInvalidValue
