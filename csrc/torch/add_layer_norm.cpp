@@ -6,19 +6,50 @@
 #include <optional>
 #include <tuple>
 
+#include "torch/on_cpu.h"
 #include "torch/parallel.h"
 #include "torch/task_vectors.h"
+#ifdef USE_CUDA
+#include "kernels/epilogues_cuda.h"
+#include "torch/cuda.h"
+#endif
 
 namespace lets {
 namespace {
 
 constexpr const char* kOp = "add_layer_norm";
 
+struct Cpu : OnCpu {
+  template <typename T>
+  static void run(const AddLayerNormParams<T>& p, int64_t tasks, const Tensor&) {
+    const int64_t rows = tasks * p.num_tokens, step = rows_per_chunk(p.hidden);
+    with_isa([&](auto isa) {
+      parallel_chunks((rows + step - 1) / step, [&](int64_t chunk) {
+        const int64_t begin = chunk * step, end = begin + step < rows ? begin + step : rows;
+        auto* scratch = thread_scratch(p.hidden * sizeof(Accumulator<T>));
+        add_layer_norm_cpu<isa()>(p, begin, end, static_cast<Accumulator<T>*>(scratch));
+      });
+    });
+  }
+};
+
+#ifdef USE_CUDA
+struct Cuda : OnCuda {
+  template <typename T>
+  static void run(const AddLayerNormParams<T>& p, int64_t tasks, const Tensor& x) {
+    const CudaScope scope(kOp, x);
+    scope.check(add_layer_norm_cuda(p, tasks, scope.stream()));
+  }
+};
+#endif
+
+template <typename Device>
 std::tuple<Tensor, Tensor, Tensor> add_layer_norm(const Tensor& x, const Tensor& residual,
                                                   const Tensor& weight, const Tensor& norm_bias,
                                                   const std::optional<Tensor>& bias, double eps) {
+  Device::check_devices(kOp, "x", x, residual, weight, norm_bias, bias);
   const Tensor x_c = check_activations(kOp, "x", x);
-  const int64_t tasks = x.size(0), tokens = x.size(1), hidden = x.size(2), rows = tasks * tokens;
+  const int64_t tasks = x.size(0), tokens = x.size(1), hidden = x.size(2);
   const auto vector = [&](const char* name, const Tensor& t) {
     return check_task_vector(kOp, name, t, "x", x, tasks, hidden);
   };
@@ -31,32 +62,16 @@ std::tuple<Tensor, Tensor, Tensor> add_layer_norm(const Tensor& x, const Tensor&
   Tensor out = torch::stable::new_empty(x, {tasks, tokens, hidden});
   Tensor mean = torch::stable::new_empty(x, {tasks, tokens}, moments);
   Tensor rstd = torch::stable::new_empty(x, {tasks, tokens}, moments);
-  const int64_t step = rows_per_chunk(hidden);
-  with_dtype(kOp, x, [&](auto element) {
+  Device::with_dtype(kOp, x, [&](auto element) {
     using T = decltype(element);
     using A = Accumulator<T>;
-    const AddLayerNormParams<T> p{const_data<T>(x_c),
-                                  const_data<T>(residual_c),
-                                  bias ? const_data<T>(bias_c) : nullptr,
-                                  const_data<T>(weight_c),
-                                  const_data<T>(norm_bias_c),
-                                  mutable_data<T>(out),
-                                  mutable_data<A>(mean),
-                                  mutable_data<A>(rstd),
-                                  tokens,
-                                  hidden,
-                                  task_stride(residual_c),
-                                  task_stride(bias_c),
-                                  task_stride(weight_c),
-                                  task_stride(norm_bias_c),
-                                  eps};
-    with_isa([&](auto isa) {
-      parallel_chunks((rows + step - 1) / step, [&](int64_t chunk) {
-        const int64_t begin = chunk * step, end = begin + step < rows ? begin + step : rows;
-        auto* scratch = static_cast<A*>(thread_scratch(hidden * sizeof(A)));
-        add_layer_norm_cpu<isa()>(p, begin, end, scratch);
-      });
-    });
+    Device::run(
+        AddLayerNormParams<T>{
+            const_data<T>(x_c), const_data<T>(residual_c), bias ? const_data<T>(bias_c) : nullptr,
+            const_data<T>(weight_c), const_data<T>(norm_bias_c), mutable_data<T>(out),
+            mutable_data<A>(mean), mutable_data<A>(rstd), tokens, hidden, task_stride(residual_c),
+            task_stride(bias_c), task_stride(weight_c), task_stride(norm_bias_c), eps},
+        tasks, x);
   });
   return {out, mean, rstd};
 }
@@ -65,5 +80,10 @@ std::tuple<Tensor, Tensor, Tensor> add_layer_norm(const Tensor& x, const Tensor&
 }  // namespace lets
 
 STABLE_TORCH_LIBRARY_IMPL(lets_ext, CPU, m) {
-  m.impl("add_layer_norm", TORCH_BOX(&lets::add_layer_norm));
+  m.impl("add_layer_norm", TORCH_BOX(&lets::add_layer_norm<lets::Cpu>));
 }
+#ifdef USE_CUDA
+STABLE_TORCH_LIBRARY_IMPL(lets_ext, CUDA, m) {
+  m.impl("add_layer_norm", TORCH_BOX(&lets::add_layer_norm<lets::Cuda>));
+}
+#endif

@@ -7,7 +7,12 @@
 #include <tuple>
 
 #include "torch/delta_linear_common.h"
+#include "torch/on_cpu.h"
 #include "torch/parallel.h"
+#ifdef USE_CUDA
+#include "kernels/cls_attention_cuda.h"
+#include "torch/cuda.h"
+#endif
 
 namespace lets {
 namespace {
@@ -82,23 +87,36 @@ struct Projection {
   }
 };
 
-template <typename T>
-void run(ClsAttentionParams<T> p) {
-  const bool shared = p.x.task_stride == 0;
-  const int64_t rows = (shared ? p.num_tasks : 1) * p.num_heads;
-  const int64_t sequences = p.batch * (shared ? 1 : p.num_tasks);
-  with_isa([&](auto isa) {
-    p.rows_per_chunk = cls_attention_plan<isa(), T>(p, torch::stable::get_num_threads());
-    const int64_t groups = (rows + p.rows_per_chunk - 1) / p.rows_per_chunk;
-    const auto phase = [&](ClsPhase which, int64_t chunks) {
-      parallel_chunks(chunks, [&](int64_t i) { cls_attention_cpu<isa(), T>(p, which, i); });
-    };
-    phase(ClsPhase::kQueries, p.num_heads);
-    phase(ClsPhase::kScores, sequences * groups);
-    phase(ClsPhase::kContext, p.num_heads);
-  });
-}
+struct Cpu : OnCpu {
+  template <typename T>
+  static void run(ClsAttentionParams<T> p, const Tensor&) {
+    const bool shared = p.x.task_stride == 0;
+    const int64_t rows = (shared ? p.num_tasks : 1) * p.num_heads;
+    const int64_t sequences = p.batch * (shared ? 1 : p.num_tasks);
+    with_isa([&](auto isa) {
+      p.rows_per_chunk = cls_attention_plan<isa(), T>(p, torch::stable::get_num_threads());
+      const int64_t groups = (rows + p.rows_per_chunk - 1) / p.rows_per_chunk;
+      const auto phase = [&](ClsPhase which, int64_t chunks) {
+        parallel_chunks(chunks, [&](int64_t i) { cls_attention_cpu<isa(), T>(p, which, i); });
+      };
+      phase(ClsPhase::kQueries, p.num_heads);
+      phase(ClsPhase::kScores, sequences * groups);
+      phase(ClsPhase::kContext, p.num_heads);
+    });
+  }
+};
 
+#ifdef USE_CUDA
+struct Cuda : OnCuda {
+  template <typename T>
+  static void run(const ClsAttentionParams<T>& p, const Tensor& q) {
+    const CudaScope scope(kOp, q);
+    scope.check(cls_attention_cuda(p, scope.stream()));
+  }
+};
+#endif
+
+template <typename Device>
 std::tuple<Tensor, Tensor, Tensor, Tensor> cls_attention(
     const Tensor& q, const Tensor& x, const OptionalTensor& key, const OptionalTensor& value,
     const OptionalTensor& key_weight, const OptionalTensor& value_weight,
@@ -107,6 +125,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cls_attention(
     const OptionalTensor& value_values, const OptionalTensor& value_bias,
     const OptionalTensor& key_mask, const OptionalTensor& attn_bias, int64_t num_heads,
     double scale) {
+  Device::check_devices(kOp, "q", q, x, key, value, key_weight, value_weight, key_crow, key_col,
+                        key_values, value_crow, value_col, value_values, value_bias, key_mask,
+                        attn_bias);
   STD_TORCH_CHECK(q.dim() == 3 && q.size(0) > 0 && q.size(2) > 0, kOp,
                   ": q must have shape [T, B, H], got ", shape_string(q));
   STD_TORCH_CHECK(num_heads > 0 && q.size(2) % num_heads == 0, kOp,
@@ -132,15 +153,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cls_attention(
   Tensor rows = torch::stable::new_empty(q, {s.batch, s.tasks, s.hidden}, wide);
   Tensor probs = wide_tensor(true, s.length);
   Tensor z = wide_tensor(keys.reads_x(), s.hidden), px = wide_tensor(values.reads_x(), s.hidden);
-  with_dtype(kOp, q, [&](auto element) {
+  Device::with_dtype(kOp, q, [&](auto element) {
     using T = decltype(element);
     using A = Accumulator<T>;
-    run<T>({const_data<T>(q_c), tokens_view<T>(x_c), keys.params<T>(), values.params<T>(),
-            data_or_null<T>(bias), data_or_null<uint8_t>(mask), data_or_null<T>(scores_bias),
-            mutable_data<T>(out), mutable_data<A>(rows),
-            keys.reads_x() ? mutable_data<A>(z) : nullptr,
-            values.reads_x() ? mutable_data<A>(px) : nullptr, mutable_data<A>(probs), s.tasks,
-            s.batch, s.length, s.hidden, s.heads, 1, scale});
+    Device::template run<T>(
+        {const_data<T>(q_c), tokens_view<T>(x_c), keys.params<T>(), values.params<T>(),
+         data_or_null<T>(bias), data_or_null<uint8_t>(mask), data_or_null<T>(scores_bias),
+         mutable_data<T>(out), mutable_data<A>(rows), keys.reads_x() ? mutable_data<A>(z) : nullptr,
+         values.reads_x() ? mutable_data<A>(px) : nullptr, mutable_data<A>(probs), s.tasks, s.batch,
+         s.length, s.hidden, s.heads, 1, scale},
+        q);
   });
   return {out, probs, z, px};
 }
@@ -149,5 +171,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cls_attention(
 }  // namespace lets
 
 STABLE_TORCH_LIBRARY_IMPL(lets_ext, CPU, m) {
-  m.impl("cls_attention", TORCH_BOX(&lets::cls_attention));
+  m.impl("cls_attention", TORCH_BOX(&lets::cls_attention<lets::Cpu>));
 }
+#ifdef USE_CUDA
+STABLE_TORCH_LIBRARY_IMPL(lets_ext, CUDA, m) {
+  m.impl("cls_attention", TORCH_BOX(&lets::cls_attention<lets::Cuda>));
+}
+#endif

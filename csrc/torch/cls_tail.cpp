@@ -6,8 +6,13 @@
 #include <optional>
 
 #include "torch/delta_linear_common.h"
+#include "torch/on_cpu.h"
 #include "torch/parallel.h"
 #include "torch/task_vectors.h"
+#ifdef USE_CUDA
+#include "kernels/cls_tail_cuda.h"
+#include "torch/cuda.h"
+#endif
 
 namespace lets {
 namespace {
@@ -52,36 +57,106 @@ struct Linear {
   }
 };
 
+// What run() gets: the parameters of both devices but for ctx and workspace.
 template <typename T>
-void run(const ClsTailParams<T>& p) {
-  const int64_t rows = p.num_tasks * p.num_rows, row_step = rows_per_chunk(p.hidden);
-  with_isa([&](auto isa) {
-    const auto phase = [&](TailPhase which, int64_t size, int64_t step) {
-      parallel_chunks((size + step - 1) / step, [&](int64_t chunk) {
-        const int64_t begin = chunk * step, end = begin + step < size ? begin + step : size;
-        cls_tail_cpu<isa(), T>(p, which, begin, end);
-      });
-    };
-    phase(TailPhase::kAttnOut, p.hidden, kTailPanel);
-    phase(TailPhase::kAttnNorm, rows, row_step);
-    phase(TailPhase::kUp, p.inner_features, kTailPanel);
-    phase(TailPhase::kDown, p.hidden, kTailPanel);
-    phase(TailPhase::kNorm, rows, row_step);
-  });
-}
+struct Call {
+  const T* residual;
+  int64_t residual_stride;
+  TailLinear<T> attn, up, down;
+  TaskVector<T> attn_norm_weight, attn_norm_bias, norm_weight, norm_bias;
+  T* out;
+  int64_t tasks, rows, hidden, inner;
+  double eps;
+};
 
-// ctx in the accumulator's type.
-template <typename T>
-const Accumulator<T>* widened(const Tensor& ctx, Tensor& buffer) {
-  if constexpr (std::is_same_v<T, Accumulator<T>>) {
-    return const_data<T>(ctx);
-  } else {
-    auto* out = mutable_data<Accumulator<T>>(buffer);
-    with_isa([&](auto isa) { widen_rows<isa()>(const_data<T>(ctx), ctx.numel(), out); });
-    return out;
+struct Cpu : OnCpu {
+  template <typename T>
+  static void run(const Call<T>& c, const Tensor& ctx, Tensor& workspace) {
+    using A = Accumulator<T>;
+    const int64_t rows = c.tasks * c.rows, size = rows * c.hidden;
+    const A* input = widened<T>(ctx, workspace);
+    A* buffer = mutable_data<A>(workspace) + size;
+    const ClsTailParams<T> p{input,
+                             c.residual,
+                             c.residual_stride,
+                             c.attn,
+                             c.up,
+                             c.down,
+                             c.attn_norm_weight,
+                             c.attn_norm_bias,
+                             c.norm_weight,
+                             c.norm_bias,
+                             c.out,
+                             buffer,
+                             buffer + size,
+                             buffer + 2 * size,
+                             c.tasks,
+                             c.rows,
+                             c.hidden,
+                             c.inner,
+                             c.eps};
+    with_isa([&](auto isa) {
+      const auto phase = [&](TailPhase which, int64_t size, int64_t step) {
+        parallel_chunks((size + step - 1) / step, [&](int64_t chunk) {
+          const int64_t begin = chunk * step, end = begin + step < size ? begin + step : size;
+          cls_tail_cpu<isa(), T>(p, which, begin, end);
+        });
+      };
+      phase(TailPhase::kAttnOut, p.hidden, kTailPanel);
+      phase(TailPhase::kAttnNorm, rows, rows_per_chunk(p.hidden));
+      phase(TailPhase::kUp, p.inner_features, kTailPanel);
+      phase(TailPhase::kDown, p.hidden, kTailPanel);
+      phase(TailPhase::kNorm, rows, rows_per_chunk(p.hidden));
+    });
   }
-}
 
+ private:
+  // ctx in the accumulator's type.
+  template <typename T>
+  static const Accumulator<T>* widened(const Tensor& ctx, Tensor& buffer) {
+    if constexpr (std::is_same_v<T, Accumulator<T>>) {
+      return const_data<T>(ctx);
+    } else {
+      auto* out = mutable_data<Accumulator<T>>(buffer);
+      with_isa([&](auto isa) { widen_rows<isa()>(const_data<T>(ctx), ctx.numel(), out); });
+      return out;
+    }
+  }
+};
+
+#ifdef USE_CUDA
+struct Cuda : OnCuda {
+  template <typename T>
+  static void run(const Call<T>& c, const Tensor& ctx, Tensor& workspace) {
+    const int64_t size = c.tasks * c.rows * c.hidden;
+    float* buffer = mutable_data<float>(workspace);
+    const ClsTailCudaParams<T> p{const_data<T>(ctx),
+                                 c.residual,
+                                 c.residual_stride,
+                                 c.attn,
+                                 c.up,
+                                 c.down,
+                                 c.attn_norm_weight,
+                                 c.attn_norm_bias,
+                                 c.norm_weight,
+                                 c.norm_bias,
+                                 c.out,
+                                 buffer,
+                                 buffer + size,
+                                 reinterpret_cast<T*>(buffer + 3 * size),
+                                 buffer + 2 * size,
+                                 c.tasks,
+                                 c.rows,
+                                 c.hidden,
+                                 c.inner,
+                                 c.eps};
+    const CudaScope scope(kOp, ctx);
+    scope.check(cls_tail_cuda(p, scope.stream()));
+  }
+};
+#endif
+
+template <typename Device>
 Tensor cls_tail(const Tensor& ctx, const Tensor& residual, const Tensor& out_weight,
                 const Tensor& up_weight, const Tensor& down_weight, const Tensor& out_bias,
                 const Tensor& attn_norm_weight, const Tensor& attn_norm_bias, const Tensor& up_bias,
@@ -93,6 +168,10 @@ Tensor cls_tail(const Tensor& ctx, const Tensor& residual, const Tensor& out_wei
                 const OptionalTensor&, const OptionalTensor&, const OptionalTensor& down_values,
                 const OptionalTensor& down_crow, const OptionalTensor& down_col,
                 const OptionalTensor&, const OptionalTensor&, const OptionalTensor&, double eps) {
+  Device::check_devices(kOp, "ctx", ctx, residual, out_weight, up_weight, down_weight, out_bias,
+                        attn_norm_weight, attn_norm_bias, up_bias, down_bias, norm_weight,
+                        norm_bias, out_values, out_crow, out_col, up_values, up_crow, up_col,
+                        down_values, down_crow, down_col);
   const Tensor ctx_c = check_activations(kOp, "ctx", ctx);
   const Tensor residual_c = check_shared(kOp, "residual", residual, "ctx", ctx);
   const int64_t tasks = ctx.size(0), rows = ctx.size(1), hidden = ctx.size(2);
@@ -116,19 +195,15 @@ Tensor cls_tail(const Tensor& ctx, const Tensor& residual, const Tensor& out_wei
   Tensor out = torch::stable::new_empty(ctx, {tasks, rows, hidden});
   Tensor workspace = torch::stable::new_empty(ctx, {tasks * rows, 3 * hidden + inner},
                                               wide ? ScalarType::Double : ScalarType::Float);
-  with_dtype(kOp, ctx, [&](auto element) {
+  Device::with_dtype(kOp, ctx, [&](auto element) {
     using T = decltype(element);
-    using A = Accumulator<T>;
     const auto view = [&](int i) {
       return TaskVector<T>{const_data<T>(vectors[i]), task_stride(vectors[i])};
     };
-    const int64_t size = tasks * rows * hidden;
-    const A* input = widened<T>(ctx_c, workspace);
-    A* buffer = mutable_data<A>(workspace) + size;
-    run<T>({input, const_data<T>(residual_c), task_stride(residual_c), attn.params<T>(),
-            up.params<T>(), down.params<T>(), view(0), view(1), view(2), view(3),
-            mutable_data<T>(out), buffer, buffer + size, buffer + 2 * size, tasks, rows, hidden,
-            inner, eps});
+    Device::run(Call<T>{const_data<T>(residual_c), task_stride(residual_c), attn.params<T>(),
+                        up.params<T>(), down.params<T>(), view(0), view(1), view(2), view(3),
+                        mutable_data<T>(out), tasks, rows, hidden, inner, eps},
+                ctx_c, workspace);
   });
   return out;
 }
@@ -136,4 +211,11 @@ Tensor cls_tail(const Tensor& ctx, const Tensor& residual, const Tensor& out_wei
 }  // namespace
 }  // namespace lets
 
-STABLE_TORCH_LIBRARY_IMPL(lets_ext, CPU, m) { m.impl("cls_tail", TORCH_BOX(&lets::cls_tail)); }
+STABLE_TORCH_LIBRARY_IMPL(lets_ext, CPU, m) {
+  m.impl("cls_tail", TORCH_BOX(&lets::cls_tail<lets::Cpu>));
+}
+#ifdef USE_CUDA
+STABLE_TORCH_LIBRARY_IMPL(lets_ext, CUDA, m) {
+  m.impl("cls_tail", TORCH_BOX(&lets::cls_tail<lets::Cuda>));
+}
+#endif

@@ -2,6 +2,9 @@
 #pragma once
 #include <torch/csrc/stable/accelerator.h>
 
+#include <optional>
+#include <string>
+
 #include "checks.h"
 
 struct CUstream_st;
@@ -15,12 +18,18 @@ namespace lets {
 // kernels/gpu_status.cu
 const char* gpu_status_string(int status);
 
-inline void check_device(const char* op, const char* name, const Tensor& t, const char* other,
-                         const Tensor& like) {
-  STD_TORCH_CHECK(t.device() == like.device(), op, ": ", name, " must be on the device of ", other,
-                  " (cuda:", like.get_device_index(), "), got ",
-                  t.is_cuda() ? "cuda:" + std::to_string(t.get_device_index())
-                              : std::string("another kind of device; move it with .to()"));
+inline std::string device_string(const Tensor& t) {
+  return t.is_cuda() ? "cuda:" + std::to_string(t.get_device_index()) : std::string("another kind");
+}
+
+inline void check_device(const char* op, const char* name, const Tensor& like, const Tensor& t) {
+  STD_TORCH_CHECK(like.is_cuda() && t.device() == like.device(), op,
+                  ": all tensors must be on one device, got ", name, " on ", device_string(like),
+                  " and another one on ", device_string(t), "; move them with .to()");
+}
+inline void check_device(const char* op, const char* name, const Tensor& like,
+                         const std::optional<Tensor>& t) {
+  if (t) check_device(op, name, like, *t);
 }
 
 // Makes the device of a tensor current and gives the stream that torch uses there.
@@ -46,21 +55,31 @@ class CudaScope {
   CUstream_st* stream_ = nullptr;
 };
 
-// Calls f with the element type of t as a value of that type.
-template <typename F>
-decltype(auto) with_cuda_dtype(const char* op, const Tensor& t, const F& f) {
-  switch (t.scalar_type()) {
-    case ScalarType::Float:
-      return f(float{});
-    case ScalarType::Half:
-      return f(Half{});
-    case ScalarType::BFloat16:
-      return f(BFloat16{});
-    default:
-      STD_TORCH_CHECK(false, op, ": x must be float32, float16 or bfloat16 on CUDA, got dtype ",
-                      static_cast<int>(t.scalar_type()));
-      return f(float{});
+// The device that an op's function is compiled for, see on_cpu.h.
+struct OnCuda {
+  // Of all tensors: that of `like`, whose name in messages is `name`.
+  template <typename... Tensors>
+  static void check_devices(const char* op, const char* name, const Tensor& like,
+                            const Tensors&... others) {
+    check_device(op, name, like, like);
+    (check_device(op, name, like, others), ...);
   }
-}
+
+  // Calls f with the element type of t as a value of that type.
+  template <typename F>
+  static void with_dtype(const char* op, const Tensor& t, const F& f) {
+    switch (t.scalar_type()) {
+      case ScalarType::Float:
+        return f(float{});
+      case ScalarType::Half:
+        return f(Half{});
+      case ScalarType::BFloat16:
+        return f(BFloat16{});
+      default:
+        STD_TORCH_CHECK(false, op, ": x must be float32, float16 or bfloat16 on CUDA, got dtype ",
+                        static_cast<int>(t.scalar_type()));
+    }
+  }
+};
 
 }  // namespace lets

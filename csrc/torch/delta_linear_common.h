@@ -14,29 +14,24 @@ inline void check_rows(const char* op, const char* name, const Tensor& t, int64_
                   " must have shape [1 or ", num_tasks, ", rows, features], got ", shape_string(t));
 }
 
-// Shapes and dtypes of a CSR structure; returns values, contiguous.
-inline Tensor check_csr_shape(const char* op, const Tensor& crow, const Tensor& col,
-                              const Tensor& values, const Tensor& like, int64_t rows) {
-  STD_TORCH_CHECK(values.dim() == 1, op, ": values must have shape [nnz], got ",
-                  shape_string(values));
-  check_dtype(op, "values", values, "x", like);
-  check_index(op, "crow_indices", crow, rows + 1, "num_tasks * out_features + 1");
-  check_index(op, "col_indices", col, values.size(0), "nnz");
-  return torch::stable::contiguous(values);
-}
-
-// Refuses everything a kernel could trip over; returns values, contiguous.
+// Refuses everything a kernel could trip over; returns values, contiguous. On a GPU the indices are
+// not read, because that would wait for it: DeltaLayout checked them when it was built.
 inline Tensor check_csr(const char* op, const Tensor& crow, const Tensor& col, const Tensor& values,
                         const Tensor& like, int64_t rows, int64_t columns) {
-  const Tensor contiguous = check_csr_shape(op, crow, col, values, like, rows);
+  STD_TORCH_CHECK(values.dim() == 1, op, ": values must have shape [nnz], got ",
+                  shape_string(values));
   const int64_t nnz = values.size(0);
+  check_dtype(op, "values", values, "x", like);
+  check_index(op, "crow_indices", crow, rows + 1, "num_tasks * out_features + 1");
+  check_index(op, "col_indices", col, nnz, "nnz");
+  if (!crow.is_cpu() || !col.is_cpu()) return torch::stable::contiguous(values);
   const bool valid = with_isa([&](auto isa) {
     return offsets_valid<isa()>(const_data<int32_t>(crow), rows, nnz) &&
            indices_in_range<isa()>(const_data<int32_t>(col), nnz, static_cast<int32_t>(columns));
   });
   STD_TORCH_CHECK(valid, op, ": indices must be a CSR structure of ", rows, " rows and ", columns,
                   " columns with ", nnz, " entries; build the layout with DeltaLayout.from_csr");
-  return contiguous;
+  return torch::stable::contiguous(values);
 }
 
 // Shapes and dtypes of delta_linear's dense arguments.

@@ -1,5 +1,4 @@
-// delta_linear and its gradients on CUDA tensors. Index values are not checked here, because that
-// would wait for the GPU: DeltaLayout did it when the layout was built.
+// delta_linear and its gradients on CUDA tensors: check, allocate, launch, register.
 #include "kernels/delta_linear_cuda.h"
 
 #include <torch/csrc/stable/library.h>
@@ -19,17 +18,13 @@ Tensor delta_linear(const Tensor& base, const Tensor& x, const Tensor& values, c
   constexpr const char* op = "delta_linear";
   check_delta_linear(op, base, x, bias, num_tasks);
   const int64_t tokens = x.size(1), in = x.size(2), out_features = base.size(2);
-  const Tensor v = check_csr_shape(op, crow, col, values, x, num_tasks * out_features);
-  check_device(op, "base", base, "x", x);
-  check_device(op, "values", values, "x", x);
-  check_device(op, "crow_indices", crow, "x", x);
-  check_device(op, "col_indices", col, "x", x);
-  if (bias) check_device(op, "bias", *bias, "x", x);
+  const Tensor v = check_csr(op, crow, col, values, x, num_tasks * out_features, in);
+  OnCuda::check_devices(op, "x", x, base, values, crow, col, bias);
   const CudaScope scope(op, x);
   const Tensor base_c = unit_stride(base), x_c = unit_stride(x);
   const Tensor bias_c = bias ? torch::stable::contiguous(*bias) : x_c;
   Tensor out = torch::stable::new_empty(x, {num_tasks, tokens, out_features});
-  with_cuda_dtype(op, x, [&](auto element) {
+  OnCuda::with_dtype(op, x, [&](auto element) {
     using T = decltype(element);
     scope.check(delta_linear_cuda<T>({rows_view<T>(base_c), rows_view<T>(x_c),
                                       const_data<int32_t>(crow), const_data<int32_t>(col), nullptr,
@@ -46,16 +41,13 @@ Tensor delta_linear_bwd_x(const Tensor& grad, const Tensor& values, const Tensor
   constexpr const char* op = "delta_linear_bwd_x";
   check_rows(op, "grad", grad, num_tasks);
   STD_TORCH_CHECK(in_features > 0, op, ": in_features must be positive, got ", in_features);
-  const Tensor v = check_csr_shape(op, ccol, row, values, grad, num_tasks * in_features);
+  const Tensor v = check_csr(op, ccol, row, values, grad, num_tasks * in_features, grad.size(2));
   check_index(op, "permutation", permutation, values.size(0), "nnz");
-  check_device(op, "values", values, "grad", grad);
-  check_device(op, "ccol_indices", ccol, "grad", grad);
-  check_device(op, "row_indices", row, "grad", grad);
-  check_device(op, "permutation", permutation, "grad", grad);
+  OnCuda::check_devices(op, "grad", grad, values, ccol, row, permutation);
   const CudaScope scope(op, grad);
   const Tensor grad_c = unit_stride(grad);
   Tensor out = torch::stable::new_empty(grad, {num_tasks, grad.size(1), in_features});
-  with_cuda_dtype(op, grad, [&](auto element) {
+  OnCuda::with_dtype(op, grad, [&](auto element) {
     using T = decltype(element);
     DeltaLinearCudaParams<T> p{};
     p.x = rows_view<T>(grad_c);
@@ -79,19 +71,17 @@ Tensor delta_linear_bwd_values(const Tensor& grad, const Tensor& x, const Tensor
   check_rows(op, "grad", grad, num_tasks);
   check_rows(op, "x", x, num_tasks);
   check_dtype(op, "grad", grad, "x", x);
-  check_device(op, "grad", grad, "x", x);
-  check_device(op, "crow_indices", crow, "x", x);
-  check_device(op, "col_indices", col, "x", x);
+  OnCuda::check_devices(op, "x", x, grad, crow, col);
   const int64_t tokens = x.size(1), nnz = col.size(0);
   STD_TORCH_CHECK(grad.size(1) == tokens, op, ": grad must have the ", tokens, " rows of x, got ",
                   shape_string(grad));
   const CudaScope scope(op, x);
   Tensor out = torch::stable::new_empty(x, {nnz});
-  check_csr_shape(op, crow, col, out, x, num_tasks * grad.size(2));
+  check_csr(op, crow, col, out, x, num_tasks * grad.size(2), x.size(2));
   const Tensor grad_c = unit_stride(grad), x_c = unit_stride(x);
   Tensor partial = torch::stable::new_empty(x, {delta_linear_values_cuda_splits(tokens), nnz},
                                             ScalarType::Float);
-  with_cuda_dtype(op, x, [&](auto element) {
+  OnCuda::with_dtype(op, x, [&](auto element) {
     using T = decltype(element);
     scope.check(delta_linear_bwd_values_cuda<T>(
         {rows_view<T>(grad_c), rows_view<T>(x_c), const_data<int32_t>(crow),
