@@ -1,5 +1,5 @@
-// cls_attention on a GPU: one launch for all sequences, heads and tasks, on `stream`. Returns 0 or a
-// cudaError_t; no allocation, no waiting. T: float, Half, BFloat16.
+// cls_attention on a GPU: one launch for all sequences, heads and tasks, on `stream`. Returns 0 or
+// a cudaError_t; no allocation, no waiting. T: float, Half, BFloat16.
 #pragma once
 #include "kernels/cls_attention.h"
 

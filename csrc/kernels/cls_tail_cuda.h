@@ -1,6 +1,6 @@
-// cls_tail on a GPU: one persistent launch that reads each weight once, or a chain of four where the
-// grid cannot be on the device as a whole. Returns 0 or a cudaError_t; no allocation, no waiting.
-// T: float, Half, BFloat16.
+// cls_tail on a GPU: one persistent launch that reads each weight once, or a chain of four where
+// the grid cannot be on the device as a whole. Returns 0 or a cudaError_t; no allocation, no
+// waiting. T: float, Half, BFloat16.
 #pragma once
 #include "kernels/cls_tail.h"
 
