@@ -13,7 +13,7 @@ void add_layer_norm_cpu(const AddLayerNormParams<T>& p, int64_t begin, int64_t e
     const T* x = p.x + r * p.hidden;
     const T* residual = p.residual + task * p.residual_stride + token * p.hidden;
     const T* bias = p.bias ? p.bias + task * p.bias_stride : nullptr;
-    for_lanes<A>(p.hidden, [&](int64_t i, int64_t count) {
+    for_lanes<A>(p.hidden, [&](int64_t i, auto count) {
       Vec<A> sum = load_part(x + i, count) + load_part(residual + i, count);
       if (bias) sum += load_part(bias + i, count);
       store_part(scratch + i, sum, count);

@@ -12,7 +12,7 @@ void bias_gelu_cpu(const BiasGeluParams<T>& p, int64_t begin, int64_t end) {
     const T* x = p.x + r * p.features;
     const T* bias = p.bias + r / p.num_tokens * p.bias_stride;
     T* out = p.out + r * p.features;
-    for_lanes<A>(p.features, [&](int64_t i, int64_t count) {
+    for_lanes<A>(p.features, [&](int64_t i, auto count) {
       const Vec<A> sum = load_part(x + i, count) + load_part(bias + i, count);
       store_part(out + i, gelu_vector(sum), count);
     });

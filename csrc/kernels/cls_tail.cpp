@@ -93,7 +93,7 @@ void up_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end) {
   linear_panel(p.up, p.h, p.num_tasks, p.num_rows, begin, end, p.inner);
   for (int64_t r = 0; r < p.num_tasks * p.num_rows; ++r) {
     A* row = p.inner + r * p.inner_features + begin;
-    for_lanes<A>(end - begin, [&](int64_t i, int64_t count) {
+    for_lanes<A>(end - begin, [&](int64_t i, auto count) {
       store_part(row + i, gelu_vector(load_part(row + i, count)), count);
     });
   }

@@ -7,11 +7,15 @@
 namespace lets {
 namespace {
 
-// step(i, count) for every vector of a row; count is below the lanes in the last one only.
+// step(i, count) for every vector of a row; count is a constant for all but a part at the end.
+template <typename A>
+struct WholeVector {
+  constexpr operator int64_t() const { return kLanes<A>; }
+};
 template <typename A, typename Step>
 inline void for_lanes(int64_t n, const Step& step) {
   const int64_t whole = n - n % kLanes<A>;
-  for (int64_t i = 0; i < whole; i += kLanes<A>) step(i, static_cast<int64_t>(kLanes<A>));
+  for (int64_t i = 0; i < whole; i += kLanes<A>) step(i, WholeVector<A>{});
   if (whole < n) step(whole, n - whole);
 }
 
@@ -24,9 +28,9 @@ struct Moments {
 template <typename A>
 inline Moments<A> row_moments(const A* row, int64_t n, A eps) {
   Vec<A> sum = {}, squares = {};
-  for_lanes<A>(n, [&](int64_t i, int64_t count) { sum += load_part(row + i, count); });
+  for_lanes<A>(n, [&](int64_t i, auto count) { sum += load_part(row + i, count); });
   const A mean = sum_lanes<A>(sum) / static_cast<A>(n);
-  for_lanes<A>(n, [&](int64_t i, int64_t count) {
+  for_lanes<A>(n, [&](int64_t i, auto count) {
     const Vec<A> centred = load_part(row + i, count) - mean;
     if (count == kLanes<A>) {
       squares += centred * centred;
@@ -43,7 +47,7 @@ template <typename T, typename Out>
 inline void normalize_row(const Accumulator<T>* row, Moments<Accumulator<T>> moments,
                           const T* weight, const T* bias, int64_t n, Out* out) {
   using A = Accumulator<T>;
-  for_lanes<A>(n, [&](int64_t i, int64_t count) {
+  for_lanes<A>(n, [&](int64_t i, auto count) {
     const Vec<A> scaled = (load_part(row + i, count) - moments.mean) * moments.rstd;
     store_part(out + i, scaled * load_part(weight + i, count) + load_part(bias + i, count), count);
   });
