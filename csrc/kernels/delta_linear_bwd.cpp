@@ -27,7 +27,7 @@ inline A dot(const A* a, const A* b, int64_t padded) {
     odd += load(a + t + W) * load(b + t + W);
   }
   if (t < padded) even += load(a + t) * load(b + t);
-  return horizontal_sum<A>(even + odd);
+  return sum_lanes<A, W>(even + odd);
 }
 
 }  // namespace
