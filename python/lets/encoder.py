@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lets.errors import LetsError
 from lets.layers import FrozenLayer, cached_cls_layer, cls_layer, full_layer, project_qkv
 from lets.policy import LayerCase, Policy
+from lets.quiet import quiet_transformers
 from lets.shape import EncoderShape
 from lets.tokens import Texts, TokenBatch, tokenize
 from lets.weights import LayerWeights, check_supported, read_layers
@@ -148,25 +149,21 @@ class Encoder:
     ) -> Encoder:
         """Load a local folder or a hub id through transformers; safetensors only."""
         from transformers import AutoConfig, AutoModel, AutoTokenizer
-        from transformers.utils import logging
 
         source = str(path_or_id)
-        verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # it reports the pooler, which is not used, as missing
         try:
-            config = AutoConfig.from_pretrained(source, revision=revision)
-            check_supported(config, source)
-            model = AutoModel.from_pretrained(
-                source, revision=revision, use_safetensors=True, dtype=torch.float32
-            )
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+            with quiet_transformers():
+                config = AutoConfig.from_pretrained(source, revision=revision)
+                check_supported(config, source)
+                model = AutoModel.from_pretrained(
+                    source, revision=revision, use_safetensors=True, dtype=torch.float32
+                )
+                tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         except LetsError:
             raise
         except Exception as error:  # transformers raises many kinds for a path that is no model
             first_line = str(error).strip().split("\n")[0]
             raise LetsError(f"encoder: cannot load {source}: {first_line}") from error
-        finally:
-            logging.set_verbosity(verbosity)
         return cls(model, tokenizer, source, revision, dtype, device)
 
     @classmethod

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lets.data import Columns, TaskRow, read_rows
 from lets.errors import LetsError
+from lets.quiet import quiet_transformers
 from lets.scores import REGRESSION, check_metric, score
 from lets.tables import read_table
 
@@ -70,7 +71,10 @@ def evaluate_full(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        with quiet_transformers():
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32
+            )
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise LetsError(f"{folder}: cannot be loaded as a classifier: {error}") from error

@@ -1,7 +1,7 @@
 import pytest
-
 from lets.config import FitConfig
 from lets.data import load_task
+
 from tests.tiny import make_rows, save_tiny_bert, write_csv
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 from lets import __version__
-from lets.cli import env, ops, validate
+from lets.cli import answer, env, ops, train, validate
 from lets.cli.group import LetsGroup
 
 app = typer.Typer(
@@ -23,6 +23,15 @@ app = typer.Typer(
 app.command("ops")(ops.ops)
 app.command("env")(env.env)
 app.command("validate")(validate.validate)
+
+# The options of training are those of the ecosystem's scripts, which spell them with underscores.
+_TRAINING = {"token_normalize_func": lambda token: token.replace("_", "-")}
+app.command("fit", context_settings=_TRAINING)(train.fit)
+app.command("prune", context_settings=_TRAINING)(train.prune)
+app.command("search", context_settings=_TRAINING)(train.search)
+app.command("finetune", context_settings=_TRAINING)(train.finetune)
+app.command("eval", context_settings=_TRAINING)(answer.evaluate)
+app.command("predict", context_settings=_TRAINING)(answer.predict)
 
 
 def _print_version(wanted: bool) -> None:

@@ -50,7 +50,8 @@ def _parameter(group: type, f: Any) -> inspect.Parameter:
     )
 
 
-def _option(text: str, default: Any = None, *names: str) -> Any:
+def option(text: str, default: Any = None, *names: str) -> Any:
+    """A field of a group: its help, its default (MISSING: required), other names than its own."""
     return field(default=default, metadata={"help": text, "names": names})
 
 
@@ -58,38 +59,38 @@ def _option(text: str, default: Any = None, *names: str) -> Any:
 class DataOptions:
     """Where a task's labelled texts come from."""
 
-    task_name: str | None = _option("Name of the task; a GLUE task with --glue-dir.")
-    glue_dir: str | None = _option("Folder with GLUE's tasks as sub-folders.")
-    train_file: str | None = _option("CSV, TSV, JSONL or Parquet file.")
-    validation_file: str | None = _option("Default: a tenth of the train file.")
-    text_column: str = _option("Column with the text (default: text).", "text")
-    text_pair_column: str | None = _option("Column with the second text of a pair.")
-    label_column: str = _option("Column with the label (default: label).", "label")
-    problem_type: str = _option("classification (default) or regression.", "classification")
-    metric: str = _option("accuracy, f1, matthews, pearson or spearman.", "")
-    max_train_samples: int | None = _option("Use at most so many training rows.")
-    max_eval_samples: int | None = _option("Use at most so many development rows.")
+    task_name: str | None = option("Name of the task; a GLUE task with --glue-dir.")
+    glue_dir: str | None = option("Folder with GLUE's tasks as sub-folders.")
+    train_file: str | None = option("CSV, TSV, JSONL or Parquet file.")
+    validation_file: str | None = option("Default: a tenth of the train file.")
+    text_column: str = option("Column with the text (default: text).", "text")
+    text_pair_column: str | None = option("Column with the second text of a pair.")
+    label_column: str = option("Column with the label (default: label).", "label")
+    problem_type: str = option("classification (default) or regression.", "classification")
+    metric: str = option("accuracy, f1, matthews, pearson or spearman.", "")
+    max_train_samples: int | None = option("Use at most so many training rows.")
+    max_eval_samples: int | None = option("Use at most so many development rows.")
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """The encoder, the recipe, and settings that take the place of the recipe's."""
 
-    encoder: str = _option("Folder or hub id of the frozen encoder.", MISSING)
-    output_dir: str = _option("Folder for results and checkpoints.", MISSING)
-    revision: str | None = _option("Revision of a hub id.")
-    recipe: str = _option("paper, small (default), demo, or a JSON file.", "small")
-    seed: int | None = _option("Seed of everything random.")
-    max_seq_length: int | None = _option("Longest text, in tokens.")
-    density: float | None = _option("Kept share of the masked weights.")
-    groups: int | None = _option("Layer groups that do not read each other (LeTS-G).")
-    num_train_epochs: float | None = _option("Epochs of the (final) fine-tuning.")
-    per_device_train_batch_size: int | None = _option("Rows per training batch.")
-    learning_rate: float | None = _option("Rate of the (final) fine-tuning.")
-    first_order: bool = _option("Search without the second-order term.", False, "--first-order")
-    cache_activations: bool = _option(
+    encoder: str = option("Folder or hub id of the frozen encoder.", MISSING)
+    output_dir: str = option("Folder for results and checkpoints.", MISSING)
+    revision: str | None = option("Revision of a hub id.")
+    recipe: str = option("paper, small (default), demo, or a JSON file.", "small")
+    seed: int | None = option("Seed of everything random.")
+    max_seq_length: int | None = option("Longest text, in tokens.")
+    density: float | None = option("Kept share of the masked weights.")
+    groups: int | None = option("Layer groups that do not read each other (LeTS-G).")
+    num_train_epochs: float | None = option("Epochs of the (final) fine-tuning.")
+    per_device_train_batch_size: int | None = option("Rows per training batch.")
+    learning_rate: float | None = option("Rate of the (final) fine-tuning.")
+    first_order: bool = option("Search without the second-order term.", False, "--first-order")
+    cache_activations: bool = option(
         "Keep frozen activations between epochs.", False, "--cache-activations"
     )
-    settings: list[str] | None = _option(
+    settings: list[str] | None = option(  # noqa: RUF009  (a field)
         "Any setting of a recipe, e.g. search.cost_power=1.0; repeatable.", None, "--set"
     )

@@ -83,7 +83,7 @@ def finetune(
     as_json: Json = False,
 ) -> None:
     """Fine-tune a policy at a mask and write the task pack."""
-    from lets.train.pack import pack_stage
+    from lets.train.pack import pack_folder, pack_stage
     from lets.train.stages import finetune_stage
 
     inputs, folder = _inputs(data, run), Path(run.output_dir)
@@ -92,7 +92,7 @@ def finetune(
     tuned, model = finetune_stage(inputs, folder / "finetune", chosen, Path(mask))
     packed = pack_stage(inputs, folder, tuned, model)
     shown = {k: tuned.summary[k] for k in ("metric", "dev_score", "best_step", "seconds")}
-    _report({"pack": str(packed.stage.folder), **shown, "skipped": tuned.skipped}, as_json)
+    _report({"pack": str(pack_folder(packed)), **shown, "skipped": tuned.skipped}, as_json)
 
 
 def _inputs(data: DataOptions, run: RunOptions, full: bool = False) -> Any:

@@ -14,6 +14,7 @@ from lets.config import FitConfig
 from lets.errors import LetsError
 from lets.files import write_folder
 from lets.progress import Progress
+from lets.quiet import quiet_transformers
 from lets.scores import REGRESSION
 from lets.task_data import TaskData
 from lets.tokens import Texts
@@ -36,6 +37,10 @@ class FullResult:
     dev_score: float
     seconds: float
     history: list[dict[str, Any]]
+    wall_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "model": str(self.model)}
 
 
 def full_finetune(
@@ -145,20 +150,23 @@ def _load_model(encoder: Any, data: TaskData) -> nn.Module:
     names = data.labels or ("LABEL_0",)
     regression = data.problem_type == REGRESSION
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            encoder.source,
-            revision=encoder.revision,
-            num_labels=data.num_labels,
-            id2label=dict(enumerate(names)),
-            label2id={name: i for i, name in enumerate(names)},
-            problem_type="regression" if regression else "single_label_classification",
-            trust_remote_code=False,
-            dtype=torch.float32,
-        )
+        with quiet_transformers():
+            return AutoModelForSequenceClassification.from_pretrained(
+                encoder.source,
+                revision=encoder.revision,
+                num_labels=data.num_labels,
+                id2label=dict(enumerate(names)),
+                label2id={name: i for i, name in enumerate(names)},
+                problem_type="regression" if regression else "single_label_classification",
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+            )
     except (OSError, ValueError) as error:
         raise LetsError(f"full: cannot load {encoder.source} as a classifier: {error}") from error
 
 
 def _save(model: nn.Module, encoder: Any, folder: Path) -> None:
-    model.save_pretrained(folder)  # type: ignore[operator]
+    with quiet_transformers():
+        model.save_pretrained(folder)  # type: ignore[operator]
     encoder.tokenizer.save_pretrained(folder)

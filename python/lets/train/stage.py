@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,21 +13,28 @@ from lets.files import sha256_of, sha256_of_json, write_json
 from lets.task_data import TaskData
 from lets.train.checkpoint import CheckpointStore, read_json
 
-_RESULT = "result.json"
-
 
 class Stage:
-    """One stage's folder; `result.json` is written last and tells that the stage is complete.
+    """One stage's folder; its record is written last and tells that the stage is complete.
 
     Args:
         folder: Where the stage's files live.
         name: The stage's name, for messages.
         inputs: Everything that the result depends on, as JSON: configuration, fingerprints,
             checksums of earlier results. A result of other inputs does not count.
+        record: Name of the file that records inputs, checksums and result.
     """
 
-    def __init__(self, folder: str | Path, name: str, inputs: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        name: str,
+        inputs: Mapping[str, Any],
+        record: str = "result.json",
+    ) -> None:
         self.folder, self.name, self.inputs = Path(folder), name, dict(inputs)
+        self.record = record
+        self._begun = time.perf_counter()
         self.key = sha256_of_json({"stage": name, "inputs": self.inputs})
 
     @property
@@ -38,7 +46,7 @@ class Stage:
 
     def result(self) -> dict[str, Any] | None:
         """The stage's result if it is complete, of the same inputs and undamaged; else None."""
-        path = self.folder / _RESULT
+        path = self.folder / self.record
         if not path.is_file():
             return None
         found = read_json(path)
@@ -66,9 +74,9 @@ class Stage:
             "key": self.key,
             "inputs": self.inputs,
             "files": {name: sha256_of(self.file(name)) for name in files},
-            "result": dict(result),
+            "result": {**result, "wall_seconds": round(time.perf_counter() - self._begun, 3)},
         }
-        write_json(self.folder / _RESULT, document)
+        write_json(self.folder / self.record, document)
         self.checkpoints.clear()
         return document["result"]
 

@@ -98,7 +98,7 @@ def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageRes
         "num_weights": pruned.num_weights,
         "score_sum": pruned.score_sum,
         "kept_per_matrix": {
-            f"layers.{j}.{name}": mask.nnz
+            f"layers.{j}.{name}": mask.layout.nnz
             for j, layer in pruned.masks.items()
             for name, mask in layer.items()
         },

@@ -1,0 +1,103 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from lets.pack import load_pack
+from lets.policy import Policy
+from lets.progress import Progress
+from lets.task_model import TaskModel
+from lets.train.finetune import forward_of
+from lets.train.fit import fit
+from lets.train.scoring import dev_score
+from safetensors.torch import load_file
+
+STAGES = ("prune-supernet", "search", "prune", "finetune", "pack")
+
+
+class Stop(Progress):
+    """Interrupts one stage after a number of its steps."""
+
+    def __init__(self, stage, after):
+        self.stage, self.after = stage, after
+
+    def advance(self, stage, step, **shown):
+        if (stage, step) == (self.stage, self.after):
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_encoder, tiny_task, tiny_config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit")
+    return fit(tiny_encoder, tiny_task(), tiny_config, folder), folder
+
+
+def pack_tensors(folder):
+    return load_file(folder / "pack" / "lets_delta.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+
+
+def test_the_pack_scores_what_training_reported(
+    uninterrupted, tiny_encoder, tiny_task, tiny_config
+):
+    result, folder = uninterrupted
+    assert tuple(result.timings) == STAGES
+    assert result.skipped == ()
+    task = load_pack(result.pack, tiny_encoder)
+    assert task.policy == result.policy
+    model = task.to_model(tiny_encoder)
+    assert isinstance(model, TaskModel)
+    score = dev_score(forward_of(model, task.max_length), tiny_task(), 32)
+    assert score == pytest.approx(result.dev_score, abs=1e-9)
+    saved = json.loads((folder / "fit.json").read_text())
+    assert saved["config"] == tiny_config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("stage", "after"), [("prune-supernet", 5), ("search", 5), ("prune", 3), ("finetune", 9)]
+)
+def test_an_interrupted_run_ends_with_the_same_bits(
+    uninterrupted, tiny_encoder, tiny_task, tiny_config, tmp_path, stage, after
+):
+    data = tiny_task()
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_encoder, data, tiny_config, tmp_path, Stop(stage, after))
+    assert not (tmp_path / "pack").exists()
+    result = fit(tiny_encoder, data, tiny_config, tmp_path)
+    assert result.skipped == STAGES[: STAGES.index(stage)]
+    assert result.policy == uninterrupted[0].policy
+    assert same(pack_tensors(tmp_path), pack_tensors(uninterrupted[1]))
+
+
+def test_complete_stages_are_skipped_until_their_settings_change(
+    tiny_encoder, tiny_task, tiny_config, tmp_path
+):
+    data, policy = tiny_task(), Policy("ppf", "pff")
+    first = fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
+    again = fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
+    assert again.skipped == ("prune", "finetune", "pack")
+    assert (again.dev_score, again.timings) == (first.dev_score, first.timings)
+    kept = tiny_config.override({"finetune": {"save_steps": 7, "fixed_batches": False}})
+    assert "finetune" in fit(tiny_encoder, data, kept, tmp_path, policy=policy).skipped
+    other = tiny_config.override({"finetune": {"num_train_epochs": 1}})
+    assert fit(tiny_encoder, data, other, tmp_path, policy=policy).skipped == ("prune",)
+    assert fit(tiny_encoder, data, replace(other, seed=1), tmp_path, policy=policy).skipped == ()
+
+
+def test_a_damaged_result_is_named(tiny_encoder, tiny_task, tiny_config, tmp_path):
+    data, policy = tiny_task(), Policy("ppp", "ppf")
+    fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
+    file = tmp_path / "prune" / "mask.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x00\x01")
+    with pytest.raises(ValueError, match=r"mask\.safetensors: is missing or differs"):
+        fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
+
+
+def test_a_policy_without_live_layers_still_trains_a_head(
+    tiny_encoder, tiny_task, tiny_config, tmp_path
+):
+    result = fit(tiny_encoder, tiny_task(), tiny_config, tmp_path, policy=Policy("pff", "ppp"))
+    assert load_pack(result.pack, tiny_encoder).nnz == 0
