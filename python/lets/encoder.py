@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,94 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from lets.errors import LetsError
+from lets.frozen import ActivationCache, FrozenNeeds
 from lets.layers import FrozenLayer, cached_cls_layer, cls_layer, full_layer, project_qkv
-from lets.policy import LayerCase, Policy
 from lets.quiet import quiet_transformers
 from lets.shape import EncoderShape
 from lets.tokens import Texts, TokenBatch, tokenize
-from lets.weights import LayerWeights, check_supported, read_layers
+from lets.weights import (
+    LayerWeights,
+    check_finite,
+    check_supported,
+    fingerprint,
+    named_weights,
+    read_layers,
+)
 
-
-@dataclass(frozen=True)
-class FrozenNeeds:
-    """What is read of the frozen encoder.
-
-    Args:
-        hidden: Layers j of which all rows of x^p_j are read; -1 is the embedding output.
-        pooled: Layers of which the [CLS] row is read.
-        qkv: Layers of which all rows of Q, K and V are read.
-        cls_qkv: Layers of which all rows of K and V, but only the [CLS] row of Q is read.
-    """
-
-    hidden: frozenset[int] = frozenset()
-    pooled: frozenset[int] = frozenset()
-    qkv: frozenset[int] = frozenset()
-    cls_qkv: frozenset[int] = frozenset()
-
-    def __or__(self, other: FrozenNeeds) -> FrozenNeeds:
-        return FrozenNeeds(
-            self.hidden | other.hidden,
-            self.pooled | other.pooled,
-            self.qkv | other.qkv,
-            self.cls_qkv | other.cls_qkv,
-        )
-
-    @classmethod
-    def of(cls, policy: Policy) -> FrozenNeeds:
-        """What one task reads."""
-        cases = policy.cases
-        return cls(
-            hidden=frozenset(j - 1 for j in policy.frozen_qkv),
-            pooled=frozenset(j for j, letter in enumerate(policy.pool) if letter == "p"),
-            qkv=frozenset(j for j in policy.frozen_qkv if cases[j] is LayerCase.P_ALL),
-            cls_qkv=frozenset(j for j in policy.frozen_qkv if cases[j] is LayerCase.P_CLS),
-        )
-
-    @classmethod
-    def union(cls, policies: Iterable[Policy]) -> FrozenNeeds:
-        needs = cls()
-        for policy in policies:
-            needs = needs | cls.of(policy)
-        return needs
-
-    @classmethod
-    def everything(cls, num_layers: int) -> FrozenNeeds:
-        layers = frozenset(range(num_layers))
-        return cls(hidden=layers | {-1}, pooled=layers, qkv=layers)
-
-
-@dataclass
-class ActivationCache:
-    """Activations of one frozen pass, shared by all tasks.
-
-    Args:
-        hidden: x^p_j by layer; -1 is the embedding output. [B, S, H]
-        cls_rows: [CLS] rows of layers whose other rows were not computed. [B, H]
-        qkv: Q, K and V stacked. [B, S, 3H]
-        cls_query, key_value: Q of the [CLS] rows, and K and V, where no other Q is read.
-            [B, H], [B, S, 2H]
-        key_mask: True = attend; None when nothing is padded. bool [B, S]
-    """
-
-    key_mask: Tensor | None
-    hidden: dict[int, Tensor] = field(default_factory=dict)
-    cls_rows: dict[int, Tensor] = field(default_factory=dict)
-    qkv: dict[int, Tensor] = field(default_factory=dict)
-    cls_query: dict[int, Tensor] = field(default_factory=dict)
-    key_value: dict[int, Tensor] = field(default_factory=dict)
-
-    def pooled(self, layer: int) -> Tensor:
-        """The [CLS] row of x^p_j. [B, H]"""
-        rows = self.cls_rows.get(layer)
-        return self.hidden[layer][:, 0] if rows is None else rows
-
-    def cls_products(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Query of the [CLS] rows, keys and values. [B, H], [B, S, H], [B, S, H]"""
-        if layer in self.qkv:
-            q, k, v = self.qkv[layer].chunk(3, dim=-1)
-            return q[:, 0], k, v
-        k, v = self.key_value[layer].chunk(2, dim=-1)
-        return self.cls_query[layer], k, v
+__all__ = ["ActivationCache", "Encoder", "FrozenNeeds"]
 
 
 class Encoder:
@@ -122,9 +47,9 @@ class Encoder:
     ) -> None:
         config: Any = model.config
         model_type = check_supported(config, source)
-        weights = _named_weights(model)
-        _check_finite(weights, source)
-        self.fingerprint = _fingerprint(weights)
+        weights = named_weights(model)
+        check_finite(weights, source)
+        self.fingerprint = fingerprint(weights)
         self.source, self.revision, self.tokenizer = source, revision, tokenizer
         self.shape = EncoderShape.from_config(config.to_dict(), source)
         self.eps = float(config.layer_norm_eps)
@@ -135,9 +60,14 @@ class Encoder:
         self.layers: list[LayerWeights] = [
             layer.to(self.device, dtype) for layer in read_layers(model, model_type)
         ]
-        self._embeddings = model.embeddings.eval().requires_grad_(False).to(self.device, dtype)
-        projection = getattr(model, "embeddings_project", None)
+        self._frozen = [
+            FrozenLayer(weights, self.shape.num_heads, self.eps) for weights in self.layers
+        ]
+        parts: Any = model.eval().requires_grad_(False)
+        self._embeddings = parts.embeddings.to(self.device, dtype)
+        projection = getattr(parts, "embeddings_project", None)
         self._project = None if projection is None else projection.to(self.device, dtype)
+        _check_cls_first(tokenizer, source)
 
     @classmethod
     def from_pretrained(
@@ -152,6 +82,7 @@ class Encoder:
 
         source = str(path_or_id)
         try:
+<<<<<<< HEAD
             with quiet_transformers():
                 config = AutoConfig.from_pretrained(source, revision=revision)
                 check_supported(config, source)
@@ -159,6 +90,19 @@ class Encoder:
                     source, revision=revision, use_safetensors=True, dtype=torch.float32
                 )
                 tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+=======
+            config = AutoConfig.from_pretrained(source, revision=revision)
+            check_supported(config, source)
+            model, loaded = AutoModel.from_pretrained(
+                source,
+                revision=revision,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+            _check_complete(loaded, source)
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+>>>>>>> f361c7b (Encoder: incomplete weights and tokenizers without [CLS] refused; tests against transformers)
         except LetsError:
             raise
         except Exception as error:  # transformers raises many kinds for a path that is no model
@@ -168,11 +112,11 @@ class Encoder:
 
     @classmethod
     def from_model(cls, model: nn.Module, tokenizer: Any, source: str = "model") -> Encoder:
-        """Wrap a loaded transformers base model; its weights are shared, not copied."""
-        return cls(model, tokenizer, source)
+        """A frozen copy of a loaded transformers model, which may go on training."""
+        return cls(copy.deepcopy(getattr(model, "base_model", model)), tokenizer, source)
 
     def layer(self, index: int) -> FrozenLayer:
-        return FrozenLayer(self.layers[index], self.shape.num_heads, self.eps)
+        return self._frozen[index]
 
     def tokenize(self, texts: Texts, max_length: int, pad_to: int | None = None) -> TokenBatch:
         """Token ids on the encoder's device. Raises LetsError for empty texts or a wrong length."""
@@ -269,28 +213,26 @@ def _reads_products(needs: FrozenNeeds, layer: int) -> bool:
     return layer in needs.qkv or layer in needs.cls_qkv
 
 
-def _named_weights(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters but the pooler's, which the frozen encoder does not use."""
-    return {
-        name: tensor
-        for name, tensor in sorted(model.named_parameters())
-        if not name.startswith("pooler.")
-    }
+def _check_complete(loaded: Any, source: str) -> None:
+    """Raise where transformers would go on with random weights."""
+    found = {key for name in ("missing_keys", "mismatched_keys") for key in loaded.get(name, ())}
+    names = sorted(str(key) for key in found if not str(key).startswith("pooler."))
+    if names:
+        raise LetsError(
+            f"encoder: {source}: {names[0]} is missing or has another shape "
+            f"({len(names)} tensors in all); the folder's config.json and weights do not fit"
+        )
 
 
-def _check_finite(weights: dict[str, Tensor], source: str) -> None:
-    for name, tensor in weights.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise LetsError(f"encoder: {source}: {name} must be finite, got NaN or infinity")
-
-
-def _fingerprint(weights: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in weights.items():
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().view(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def _check_cls_first(tokenizer: Any, source: str) -> None:
+    """The pooling reads row 0, so that is where the tokenizer must put its [CLS]."""
+    if tokenizer is None:
+        return
+    ids = tokenizer("a")["input_ids"]
+    if tokenizer.cls_token_id is None or ids[:1] != [tokenizer.cls_token_id]:
+        raise LetsError(
+            f"encoder: {source}: the tokenizer must put its [CLS] token first, got tokens {ids}"
+        )
 
 
 def _max_length(config: Any, tokenizer: Any) -> int:

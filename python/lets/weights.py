@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -88,3 +89,29 @@ def check_supported(config: object, source: str) -> str:
 def read_layers(model: nn.Module, model_type: str) -> list[LayerWeights]:
     """The layers of a loaded model, bottom to top. The tensors are the model's own, detached."""
     return [LAYER_READERS[model_type](layer) for layer in model.encoder.layer]
+
+
+def named_weights(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters but the pooler's, which the frozen encoder does not use."""
+    return {
+        name: tensor
+        for name, tensor in sorted(model.named_parameters())
+        if not name.startswith("pooler.")
+    }
+
+
+def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
+    """Raise LetsError for NaN and infinity, naming the tensor."""
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise LetsError(f"encoder: {source}: {name} must be finite, got NaN or infinity")
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """sha256 over names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in weights.items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().view(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

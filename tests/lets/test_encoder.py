@@ -1,0 +1,219 @@
+"""The frozen encoder against transformers' own forward, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+from lets.encoder import Encoder, FrozenNeeds
+from lets.errors import LetsError
+from lets.policy import Policy
+from lets.tokens import TokenBatch
+from safetensors.torch import load_file, save_file
+
+from tests.models import make_bert, make_encoder, make_texts, make_tokenizer, save_bert
+
+SIZES = {
+    "vocab_size": 30,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 24,
+    "max_position_embeddings": 40,
+    "initializer_range": 0.5,
+}
+MODELS = {
+    "bert": (transformers.BertConfig(**SIZES), transformers.BertModel),
+    "roberta": (transformers.RobertaConfig(**SIZES, pad_token_id=1), transformers.RobertaModel),
+    "xlm-roberta": (
+        transformers.XLMRobertaConfig(**SIZES, pad_token_id=1), transformers.XLMRobertaModel,
+    ),
+    "electra": (transformers.ElectraConfig(**SIZES, embedding_size=8), transformers.ElectraModel),
+}  # fmt: skip
+
+
+def token_batch(lengths=(9, 4, 1), pad=0, segments=2):
+    width = max(lengths)
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(5, 20, (len(lengths), width), generator=generator)
+    mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
+    types = (torch.arange(width) >= width // 2).long() * mask if segments > 1 else mask * 0
+    return TokenBatch(torch.where(mask.bool(), ids, pad), mask, types)
+
+
+def reference(model, batch):
+    """x^p_j of every layer, embeddings first, as transformers computes them."""
+    with torch.no_grad():
+        return model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            token_type_ids=batch.token_type_ids,
+            output_hidden_states=True,
+        ).hidden_states
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("lengths", [(9, 4, 1), (7,), (5, 5)], ids=str)
+def test_equals_transformers(name, lengths):
+    config, model_class = MODELS[name]
+    torch.manual_seed(0)
+    model = model_class(config).eval()
+    encoder = Encoder.from_model(model, None)
+    batch = token_batch(lengths, config.pad_token_id, getattr(config, "type_vocab_size", 1))
+    cache = encoder.forward(batch)
+    expected = reference(model, batch)
+    for j in range(-1, 3):
+        found = cache.hidden[j]
+        real = batch.attention_mask.bool()
+        torch.testing.assert_close(found[real], expected[j + 1][real], rtol=1e-5, atol=1e-5)
+        assert torch.isfinite(found).all()
+    for j, layer in enumerate(model.encoder.layer):
+        attention = layer.attention.self
+        parts = [getattr(attention, part)(expected[j]) for part in ("query", "key", "value")]
+        torch.testing.assert_close(cache.qkv[j], torch.cat(parts, -1), rtol=1e-5, atol=1e-5)
+
+
+letters = st.text("pf", min_size=2, max_size=2)
+policies = st.builds(
+    lambda i, p, q: Policy("p" + i, p + q), letters, letters, st.sampled_from("pf")
+)
+
+
+@given(st.lists(policies, max_size=3), st.lists(st.integers(1, 12), min_size=1, max_size=4))
+def test_what_is_needed_equals_the_full_pass(chosen, lengths):
+    encoder = make_encoder()
+    batch = token_batch(lengths)
+    needs = FrozenNeeds.union(chosen)
+    full, cache = encoder.forward(batch), encoder.forward(batch, needs)
+
+    def close(actual, expected):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+    for j in needs.hidden:
+        close(cache.hidden[j], full.hidden[j])
+    for j in needs.pooled:
+        close(cache.pooled(j), full.hidden[j][:, 0])
+    for j in needs.qkv:
+        close(cache.qkv[j], full.qkv[j])
+    for j in needs.cls_qkv:
+        for actual, expected in zip(cache.cls_products(j), full.cls_products(j)):
+            close(actual, expected)
+
+
+def test_runs_only_as_far_as_needed(monkeypatch):
+    encoder, ran = make_encoder(), []
+    original = encoder.layer
+    monkeypatch.setattr(encoder, "layer", lambda j: ran.append(j) or original(j))
+    encoder.forward(token_batch((3,)), FrozenNeeds.of(Policy("pff", "fff")))
+    assert set(ran) == {0}  # Q, K and V of layer 0 alone
+    ran.clear()
+    encoder.forward(token_batch((3,)), FrozenNeeds())
+    assert not ran
+
+
+def test_no_gradients_and_no_dropout():
+    encoder = make_encoder()
+    cache = encoder.forward(token_batch((5, 2)))
+    assert not any(t.requires_grad for t in (*cache.hidden.values(), *cache.qkv.values()))
+    again = encoder.forward(token_batch((5, 2)))
+    assert torch.equal(cache.hidden[2], again.hidden[2])
+
+
+def test_a_model_that_trains_on_does_not_change_its_encoder():
+    model = make_bert()
+    encoder = Encoder.from_model(model, None)
+    before = encoder.forward(token_batch((4,))).hidden[2]
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(encoder.forward(token_batch((4,))).hidden[2], before)
+
+
+def test_from_pretrained(tmp_path):
+    folder = save_bert(tmp_path)
+    encoder, same = Encoder.from_pretrained(folder), make_encoder()
+    assert encoder.fingerprint == same.fingerprint
+    assert encoder.fingerprint != make_encoder(seed=1).fingerprint
+    assert Encoder.from_pretrained(folder, dtype=torch.float64).fingerprint == same.fingerprint
+    assert encoder.source == str(folder)
+    assert (encoder.shape.num_layers, encoder.shape.hidden_size) == (3, 16)
+    numel = sum(p.numel() for n, p in make_bert().named_parameters() if "pooler" not in n)
+    assert encoder.shape.num_parameters == numel
+    batch = encoder.tokenize(make_texts(3), 10)
+    assert torch.equal(encoder.forward(batch).hidden[2], same.forward(batch).hidden[2])
+
+
+def change_weights(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    folder = save_bert(tmp_path)
+    change_weights(folder, lambda t: t["encoder.layer.1.output.dense.weight"].fill_(torch.nan))
+    with pytest.raises(LetsError, match=r"encoder\.layer\.1\.output\.dense\.weight must be finite"):
+        Encoder.from_pretrained(folder)
+
+
+def test_incomplete_weights_are_refused(tmp_path):
+    folder = save_bert(tmp_path)
+    change_weights(folder, lambda t: t.pop("encoder.layer.1.output.dense.weight"))
+    with pytest.raises(LetsError, match=r"layer\.1\.output\.dense\.weight is missing"):
+        Encoder.from_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(LetsError, match="cannot load"):
+        Encoder.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "gpt2"}, "must be one of bert, electra, roberta, xlm-roberta, got 'gpt2'"),
+        ({"hidden_act": "relu"}, "hidden_act must be 'gelu', got 'relu'"),
+        ({"is_decoder": True}, "is_decoder must be False"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type must be 'absolute'"),
+    ],
+)
+def test_other_architectures_are_refused(tmp_path, change, message):
+    folder = save_bert(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(LetsError, match=message):
+        Encoder.from_pretrained(folder)
+
+
+def test_what_is_no_model(tmp_path):
+    with pytest.raises(LetsError, match="encoder: cannot load"):
+        Encoder.from_pretrained(tmp_path / "none")
+
+
+class NoSpecialTokens:
+    """A tokenizer as some checkpoints ship it."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.cls_token_id = tokenizer, tokenizer.cls_token_id
+        self.model_max_length = 512
+
+    def __call__(self, text):
+        return self.tokenizer(text, add_special_tokens=False)
+
+
+def test_a_tokenizer_without_cls_first_is_refused():
+    tokenizer = make_tokenizer()
+    with pytest.raises(LetsError, match=r"must put its \[CLS\] token first"):
+        Encoder.from_model(make_bert(), NoSpecialTokens(tokenizer))
+
+
+def test_lengths_and_ids_out_of_range():
+    encoder = make_encoder()
+    for length in (2, 49):
+        with pytest.raises(LetsError, match="max_length must be between 3 and 48"):
+            encoder.tokenize(["a"], length)
+    with pytest.raises(LetsError, match="must have 1 to 48 tokens, got 60; truncate"):
+        encoder.forward(TokenBatch(*[torch.ones(1, 60, dtype=torch.long)] * 3))
+    with pytest.raises(LetsError, match=r"input_ids must be in \[0, 22\), got 1 to 99"):
+        encoder.forward(TokenBatch(torch.tensor([[1, 99]]), *[torch.ones(1, 2).long()] * 2))
