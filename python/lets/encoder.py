@@ -82,27 +82,18 @@ class Encoder:
 
         source = str(path_or_id)
         try:
-<<<<<<< HEAD
-            with quiet_transformers():
+            with quiet_transformers():  # it reports the pooler, which is not used, as missing
                 config = AutoConfig.from_pretrained(source, revision=revision)
                 check_supported(config, source)
-                model = AutoModel.from_pretrained(
-                    source, revision=revision, use_safetensors=True, dtype=torch.float32
+                model, loaded = AutoModel.from_pretrained(
+                    source,
+                    revision=revision,
+                    use_safetensors=True,
+                    dtype=torch.float32,
+                    output_loading_info=True,
                 )
+                _check_complete(loaded, source)
                 tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-=======
-            config = AutoConfig.from_pretrained(source, revision=revision)
-            check_supported(config, source)
-            model, loaded = AutoModel.from_pretrained(
-                source,
-                revision=revision,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-            _check_complete(loaded, source)
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
->>>>>>> f361c7b (Encoder: incomplete weights and tokenizers without [CLS] refused; tests against transformers)
         except LetsError:
             raise
         except Exception as error:  # transformers raises many kinds for a path that is no model
