@@ -67,7 +67,7 @@ class Task:
             vectors[j] = {n: getattr(layer, n).detach().clone() for n in VECTOR_DELTAS}
         assert isinstance(model.head, LayerwiseHead)
         head = LayerwiseHead(**model.head.config())
-        head.load_state_dict(model.head.state_dict())
+        head.eval().load_state_dict(model.head.state_dict())
         return cls(
             name, model.policy, deltas, vectors, head,
             labels, problem_type, metric, max_length, is_pair,
