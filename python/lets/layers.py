@@ -6,14 +6,18 @@ weights once for all tasks; what is a task's own goes through the ops of `lets_e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lets.weights import LayerWeights
 from lets_ext import (
     Delta,
+    DeltaLayout,
     add_layer_norm,
     bias_gelu,
     cls_attention,
@@ -79,6 +83,21 @@ class OwnLayer:
     value_bias_delta: Tensor | None = None
     qkv_bias_delta: Tensor | None = None
 
+    @classmethod
+    def stack(cls, parts: Sequence[OwnLayer]) -> OwnLayer:
+        """The tasks of several layers, in order; each names the same deltas."""
+        stacked: dict[str, Any] = {}
+        for name in (f.name for f in fields(cls)):
+            values = [getattr(part, name) for part in parts]
+            if values[0] is None:
+                stacked[name] = None
+            elif isinstance(values[0], Delta):
+                layout = DeltaLayout.stack([delta.layout for delta in values])
+                stacked[name] = Delta(layout, torch.cat([delta.values for delta in values]))
+            else:
+                stacked[name] = torch.cat(values)
+        return cls(**stacked)
+
 
 def project_qkv(x: Tensor, layer: FrozenLayer) -> Tensor:
     """The frozen product of the three projections. x [..., H] -> [..., 3H]"""
@@ -142,7 +161,7 @@ def cached_cls_layer(
 
 
 def cls_layer(x: Tensor, key_mask: Tensor | None, layer: FrozenLayer, own: OwnLayer) -> Tensor:
-    """The [CLS] row of a layer on the tasks' own input: case `f-cls`. x [T, B, S, H] -> [T, B, H]"""
+    """The [CLS] row of a layer on the tasks' own x: case `f-cls`. [T, B, S, H] -> [T, B, H]"""
     weights, hidden = layer.weights, layer.hidden_size
     query_weight, key_weight, value_weight = weights.qkv_weight.split(hidden)
     query_bias, _, value_bias = weights.qkv_bias.split(hidden)
