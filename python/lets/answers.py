@@ -17,22 +17,29 @@ def answer(
     """Every pack's answer to every text, in one pass of the encoder per batch.
 
     Returns:
-        Per text {"text", "answers": {task: {"label", "score"}}}.
+        Per text {"text", "answers": {task: {"label", "score"}}}; {"error"} where a task cannot
+        take such texts.
     """
     from lets.run.engine import Engine
 
     if not texts:
         raise LetsError("predict: there must be at least one text, got none")
-    engine = Engine.from_pretrained(encoder, list(packs))
-    entries: list[dict[str, Any]] = []
-    for start in range(0, len(texts), batch_size):
-        chunk = texts[start : start + batch_size]
-        outputs = engine(chunk)
-        for i, text in enumerate(chunk):
-            found = {
-                task: {"label": out.labels[i], "score": float(out.scores[i])}
-                for task, out in outputs.items()
-            }
-            shown = list(text) if isinstance(text, tuple) else text
-            entries.append({"text": shown, "answers": found})
-    return entries
+    outputs = Engine.from_pretrained(encoder, list(packs), batch_size=batch_size)(texts)
+    columns = {task: _column(output, len(texts)) for task, output in outputs.items()}
+    return [
+        {
+            "text": list(text) if isinstance(text, tuple) else text,
+            "answers": {task: column[i] for task, column in columns.items()},
+        }
+        for i, text in enumerate(texts)
+    ]
+
+
+def _column(output: Any, count: int) -> list[dict[str, Any]]:
+    """One task's answers, or for every text the reason why it has none."""
+    if output.error is not None:
+        return [{"error": output.error}] * count
+    return [
+        {"label": label, "score": score}
+        for label, score in zip(output.labels, output.scores.tolist())
+    ]

@@ -10,8 +10,6 @@ from lets.task_model import TaskModel
 from lets.train.stage import Stage
 from lets.train.stages import RunInputs, StageResult
 
-_SAMPLES = 3  # development texts whose logits the pack stores, for `lets validate`
-
 
 def pack_stage(run: RunInputs, folder: Path, tuned: StageResult, model: TaskModel) -> StageResult:
     """Write <folder>/pack, and beside it what it was made from."""
@@ -34,11 +32,11 @@ def pack_stage(run: RunInputs, folder: Path, tuned: StageResult, model: TaskMode
         max_length=run.config.max_seq_length,
         is_pair=data.is_pair,
     )
+    # Without `samples`: packs are passed on, and the user's texts may not be.
     save_pack(
         stage.file("pack"),
         task,
         run.encoder,
-        samples=data.texts(data.dev[:_SAMPLES]),
         results={f"dev {data.metric}": tuned.summary["dev_score"]},
     )
     summary = {"pack": "pack", "nnz": task.nnz}
