@@ -44,6 +44,7 @@ class PruneConfig:
     head_learning_rate: float | None = None
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    group_by_length: bool = False
     save_steps: int = 0  # 0: no checkpoint inside the warm-up, it is short
 
     def __post_init__(self) -> None:
@@ -80,6 +81,7 @@ class SearchConfig:
     groups: int | None = None  # LeTS-G-g
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    group_by_length: bool = False
     save_steps: int = 50
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ from lets.train.batches import Batches
 from lets.train.checkpoint import CheckpointStore
 from lets.train.loop import check_loss, copy_into
 from lets.train.optim import load_optimizer_tensors, make_adamw, optimizer_tensors
-from lets.train.scoring import target_tensor, task_loss
+from lets.train.scoring import target_tensor, task_loss, token_lengths
 from lets.train.seeds import generator, seed_everything
 
 STAGE = "search"
@@ -103,8 +103,9 @@ class _Search:
         self.selectors = Selectors(shape.num_layers, config.groups)
         rows_weights, rows_arch = split_rows(len(data.train), config.arch_split, seed)
         size = config.per_device_train_batch_size
-        self.batches_weights = Batches(rows_weights, size, seed, f"{STAGE}/weights")
-        self.batches_arch = Batches(rows_arch, size, seed, f"{STAGE}/arch")
+        lengths = token_lengths(supernet.encoder, data, max_length, config.group_by_length)
+        self.batches_weights = Batches(rows_weights, size, seed, f"{STAGE}/weights", lengths)
+        self.batches_arch = Batches(rows_arch, size, seed, f"{STAGE}/arch", lengths)
         self.parameters: dict[str, Tensor] = dict(supernet.named_parameters())
         self.optimizer = make_adamw(
             self.parameters,

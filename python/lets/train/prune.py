@@ -22,7 +22,7 @@ from lets.train.checkpoint import CheckpointStore
 from lets.train.loop import LoopPlan, check_loss, train
 from lets.train.masks import Masks, at_positions
 from lets.train.optim import make_adamw
-from lets.train.scoring import target_tensor, task_loss
+from lets.train.scoring import target_tensor, task_loss, token_lengths
 from lets.train.seeds import generator, seed_everything
 from lets.train.topk import streaming_topk
 
@@ -64,7 +64,8 @@ def prune(
     twin = _DenseTwin(encoder, data, policy, groups, head, max_length)
     if not twin.live:
         return Pruned({}, 0, 0, 0.0)
-    batches = Batches(len(data.train), config.per_device_train_batch_size, seed, stage)
+    lengths = token_lengths(encoder, data, max_length, config.group_by_length)
+    batches = Batches(len(data.train), config.per_device_train_batch_size, seed, stage, lengths)
     if config.init == "random":
         twin.randomise(generator(seed, stage, "random"))
     elif config.warmup_steps > 0:
