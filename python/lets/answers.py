@@ -5,41 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lets.errors import LetsError
+from lets.encoder import Encoder
+from lets.run.engine import Engine
+from lets.run.output import TaskOutput
+from lets.tokens import Texts
 
 
 def answer(
-    encoder: Any,
-    packs: Sequence[str],
-    texts: list[str] | list[tuple[str, str]],
-    batch_size: int = 32,
+    encoder: Encoder, packs: Sequence[str], texts: Texts, batch_size: int = 32
 ) -> list[dict[str, Any]]:
     """Every pack's answer to every text, in one pass of the encoder per batch.
 
     Returns:
-        Per text {"text", "answers": {task: {"label", "score"}}}; {"error"} where a task cannot
-        take such texts.
+        Per text {"text", "answers": {task: {"label", "score"} or {"error"}}}.
     """
-    from lets.run.engine import Engine
-
-    if not texts:
-        raise LetsError("predict: there must be at least one text, got none")
-    outputs = Engine.from_pretrained(encoder, list(packs), batch_size=batch_size)(texts)
-    columns = {task: _column(output, len(texts)) for task, output in outputs.items()}
+    outputs = Engine.from_pretrained(encoder, packs, batch_size=batch_size)(texts)
+    answers = {name: _entries(output, len(texts)) for name, output in outputs.items()}
     return [
         {
             "text": list(text) if isinstance(text, tuple) else text,
-            "answers": {task: column[i] for task, column in columns.items()},
+            "answers": {name: entries[i] for name, entries in answers.items()},
         }
         for i, text in enumerate(texts)
     ]
 
 
-def _column(output: Any, count: int) -> list[dict[str, Any]]:
-    """One task's answers, or for every text the reason why it has none."""
+def _entries(output: TaskOutput, count: int) -> list[dict[str, Any]]:
     if output.error is not None:
         return [{"error": output.error}] * count
-    return [
-        {"label": label, "score": score}
-        for label, score in zip(output.labels, output.scores.tolist())
-    ]
+    pairs = zip(output.labels, output.scores.tolist())
+    return [{"label": label, "score": score} for label, score in pairs]

@@ -10,13 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lets.data import Columns, TaskRow, read_rows
+from lets.data import Columns, read_rows
+from lets.encoder import Encoder
 from lets.errors import LetsError
+from lets.pack import load_pack
 from lets.quiet import quiet_transformers
-from lets.scores import REGRESSION, check_metric, score
+from lets.run.engine import Engine
+from lets.scores import CLASSIFICATION, DEFAULT_METRIC, REGRESSION, check_metric, score
 from lets.tables import read_table
-
-Texts = list[str] | list[tuple[str, str]]
+from lets.task_data import TaskRow
+from lets.tokens import Texts
+from lets.train.scoring import predictions_of
 
 
 def read_labelled(
@@ -38,7 +42,7 @@ def is_full_checkpoint(folder: str | Path) -> bool:
 
 
 def evaluate_pack(
-    encoder: Any,
+    encoder: Encoder,
     folder: str | Path,
     path: str | Path,
     columns: Columns,
@@ -46,9 +50,6 @@ def evaluate_pack(
     batch_size: int = 32,
 ) -> dict[str, Any]:
     """Score a task pack on a file, through the engine."""
-    from lets.pack import load_pack
-    from lets.run.engine import Engine
-
     task = load_pack(folder, encoder)
     rows = read_labelled(path, columns, task.labels, task.problem_type)
     engine = Engine(encoder, [task])
@@ -80,7 +81,7 @@ def evaluate_full(
         raise LetsError(f"{folder}: cannot be loaded as a classifier: {error}") from error
     regression = model.config.num_labels == 1
     labels = () if regression else tuple(model.config.id2label[i] for i in range(model.num_labels))
-    problem_type = REGRESSION if regression else "classification"
+    problem_type = REGRESSION if regression else CLASSIFICATION
     rows = read_labelled(path, columns, labels, problem_type)
     model.eval()
 
@@ -96,8 +97,8 @@ def evaluate_full(
         with torch.inference_mode():
             return model(**inputs).logits
 
-    default = "spearman" if regression else "accuracy"
-    return _report(logits, rows, labels, problem_type, metric or default, batch_size)
+    chosen = metric or DEFAULT_METRIC[problem_type]
+    return _report(logits, rows, labels, problem_type, chosen, batch_size)
 
 
 def _report(
@@ -108,8 +109,6 @@ def _report(
     metric: str,
     batch_size: int,
 ) -> dict[str, Any]:
-    from lets.train.scoring import predictions_of
-
     check_metric(metric, problem_type)
     begun = time.perf_counter()
     parts = []
