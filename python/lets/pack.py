@@ -7,7 +7,7 @@ README.md                model card
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ import torch
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from lets.delta import MATRICES, SparseDelta
 from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.files import write_folder, write_json
-from lets.heads import LayerwiseHead
 from lets.model_card import model_card
 from lets.pack_config import PackConfig, Sample, check_task_name
+from lets.pack_tensors import build_task, check_table, task_tensors
 from lets.safe_reader import (
     MAX_JSON_BYTES,
     TensorInfo,
@@ -31,10 +30,8 @@ from lets.safe_reader import (
     sha256_of_tensor,
 )
 from lets.task import Task
-from lets.task_layer import VECTOR_DELTAS
 
 CONFIG, DELTA, CARD = "lets_config.json", "lets_delta.safetensors", "README.md"
-_PARTS = ("crow_indices", "col_indices", "values")
 _SAMPLES = (
     "The first sample is a short sentence.",
     "Another one, with a few more words than that!",
@@ -84,7 +81,7 @@ def save_pack(
         samples=(),
         results=dict(results or {}),
     )
-    stored = _build_task(config, tensors)  # what a reader will get, rounded and checked
+    stored = build_task(config, tensors)  # what a reader will get, rounded and checked
     inputs = list(samples) or [(text, text) if task.is_pair else text for text in _SAMPLES]
     config = PackConfig(**{**vars(config), "samples": _samples(stored, encoder, inputs)})
     PackConfig.from_dict(config.to_dict())
@@ -119,7 +116,7 @@ def read_pack(path: str | Path, encoder: Encoder | None = None) -> tuple[PackCon
         _check_encoder(config, encoder, folder)
     file = folder / DELTA
     try:
-        _check_names(config)
+        check_table(config)
         expected = {name: info for name, (info, _) in config.tensors.items()}
     except LetsError as error:
         raise LetsError(f"{folder / CONFIG}: {error}") from error
@@ -130,7 +127,7 @@ def read_pack(path: str | Path, encoder: Encoder | None = None) -> tuple[PackCon
                 f"{file}: {name}: checksum differs from {CONFIG}'s; the file is damaged"
             )
     try:
-        return config, _build_task(config, tensors)
+        return config, build_task(config, tensors)
     except LetsError as error:
         raise LetsError(f"{file}: {error}") from error
 
@@ -156,18 +153,6 @@ def resolve_pack(path: str | Path) -> tuple[Path, bool]:
     except Exception as error:  # network, permissions, unknown name: many classes
         reason = str(error).strip().split("\n")[0]
         raise LetsError(f"{path}: is no folder, and not found on the hub ({reason})") from error
-
-
-def task_tensors(task: Task, dtype: torch.dtype) -> dict[str, Tensor]:
-    """All tensors of a task under their names in the file."""
-    tensors: dict[str, Tensor] = {}
-    for j in sorted(task.deltas):
-        for matrix in MATRICES:
-            tensors |= task.deltas[j][matrix].to_tensors(f"layers.{j}.{matrix}", dtype)
-        for name in VECTOR_DELTAS:
-            tensors[f"layers.{j}.{name}"] = task.vectors[j][name].float()
-    tensors |= {f"head.{name}": t.float() for name, t in task.head.state_dict().items()}
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def sample_logits(task: Task, encoder: Encoder, inputs: Sequence[Any]) -> Tensor:
@@ -212,96 +197,3 @@ def _check_encoder(config: PackConfig, encoder: Encoder, folder: Path) -> None:
             f"{folder / CONFIG}: max_length must be at most {encoder.max_length}, "
             f"got {config.max_length}"
         )
-
-
-def _matrix_shapes(config: PackConfig) -> dict[str, tuple[int, int]]:
-    hidden, inner = config.encoder["hidden_size"], config.encoder["intermediate_size"]
-    return {
-        "qkv": (3 * hidden, hidden),
-        "out": (hidden, hidden),
-        "up": (inner, hidden),
-        "down": (hidden, inner),
-    }
-
-
-def _vector_shape(config: PackConfig, name: str) -> tuple[int]:
-    return (config.encoder["intermediate_size" if name == "up_bias_delta" else "hidden_size"],)
-
-
-def _dense_shapes(config: PackConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of what is stored in full."""
-    for j in config.policy.live_layers:
-        for name in VECTOR_DELTAS:
-            yield f"layers.{j}.{name}", _vector_shape(config, name)
-    with torch.device("meta"):  # sizes alone: nothing is allocated on the word of a file
-        head = LayerwiseHead(**_head_arguments(config))
-    for name, tensor in head.state_dict().items():
-        yield f"head.{name}", tuple(tensor.shape)
-
-
-def _check_names(config: PackConfig) -> None:
-    """Raise unless the table of tensors is the one of this policy and head."""
-    found = {name: info for name, (info, _) in config.tensors.items()}
-
-    def take(name: str, dtypes: Iterable[str], shape: tuple[int, ...] | None) -> TensorInfo:
-        if name not in found:
-            raise LetsError(f"tensors.{name} is missing")
-        info = found.pop(name)
-        if info.dtype not in dtypes or info.shape != (info.shape if shape is None else shape):
-            wanted = "[nnz]" if shape is None else list(shape)
-            raise LetsError(
-                f"tensors.{name} must be {' or '.join(dtypes)} {wanted}, "
-                f"got {info.dtype} {list(info.shape)}"
-            )
-        return info
-
-    for name, shape in _dense_shapes(config):
-        take(name, ("F32",), shape)
-    for j in config.policy.live_layers:
-        for matrix, (rows, columns) in _matrix_shapes(config).items():
-            prefix = f"layers.{j}.{matrix}"
-            take(f"{prefix}.crow_indices", ("I32",), (rows + 1,))
-            nnz = take(f"{prefix}.col_indices", ("U16",), None).shape
-            if len(nnz) != 1 or nnz[0] > rows * columns:
-                raise LetsError(
-                    f"tensors.{prefix}.col_indices must have at most {rows * columns} entries, "
-                    f"got {list(nnz)}"
-                )
-            take(f"{prefix}.values", ("F32", "F16", "BF16"), nnz)
-    if found:
-        raise LetsError(f"tensors.{min(found)} is unknown")
-
-
-def _head_arguments(config: PackConfig) -> dict[str, Any]:
-    return {name: value for name, value in config.head.items() if name != "type"}
-
-
-def _build_task(config: PackConfig, tensors: Mapping[str, Tensor]) -> Task:
-    _check_finite(tensors)
-    deltas = {
-        j: {
-            matrix: SparseDelta.from_tensors(tensors, f"layers.{j}.{matrix}", shape)
-            for matrix, shape in _matrix_shapes(config).items()
-        }
-        for j in config.policy.live_layers
-    }
-    vectors = {
-        j: {name: tensors[f"layers.{j}.{name}"] for name in VECTOR_DELTAS}
-        for j in config.policy.live_layers
-    }
-    with torch.random.fork_rng(devices=[]):
-        head = LayerwiseHead(**_head_arguments(config))
-    prefix = "head."
-    head.load_state_dict(
-        {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    )
-    return Task(
-        config.name, config.policy, deltas, vectors, head.eval(), config.labels,
-        config.problem_type, config.metric, config.max_length, config.is_pair,
-    )  # fmt: skip
-
-
-def _check_finite(tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if name.rsplit(".", 1)[-1] not in _PARTS and not bool(torch.isfinite(tensor).all()):
-            raise LetsError(f"{name} must be finite, got NaN or infinity")

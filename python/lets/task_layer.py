@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,10 @@ class TaskLayer(nn.Module):
         cls_only: Whether the layer runs as `p-cls` or `f-cls`, which take Q, K and V apart.
     """
 
+    qkv_values: Tensor
+    query_bias_delta: Tensor
+    value_bias_delta: Tensor
+
     def __init__(
         self,
         frozen: FrozenLayer,
@@ -64,22 +69,24 @@ class TaskLayer(nn.Module):
     def own(self) -> OwnLayer:
         """The layer as `lets.layers` takes it, with T = 1; differentiable in the parameters."""
         weights = self.frozen.weights
-        vectors = {
+        vectors: dict[str, Any] = {
             name: (getattr(weights, name) + getattr(self, f"{name}_delta"))[None]
             for name in TAIL_VECTORS
         }
-        tail = {name: self.delta(name) for name in ("out", "up", "down")}
+        tail: dict[str, Any] = {name: self.delta(name) for name in ("out", "up", "down")}
         query_bias, value_bias = self.query_bias_delta, self.value_bias_delta
         if self._projections is None:
             zeros = torch.zeros_like(query_bias)
             bias = torch.cat([query_bias, zeros, value_bias])[None]
             return OwnLayer(**vectors, **tail, qkv=self.delta("qkv"), qkv_bias_delta=bias)
         layouts, sizes = self._projections
-        parts = map(Delta, layouts, self.qkv_values.split(sizes))
+        values = self.qkv_values.split(sizes)
+        names = ("query", "key", "value")
+        parts: dict[str, Any] = dict(zip(names, map(Delta, layouts, values)))
         return OwnLayer(
             **vectors,
             **tail,
-            **dict(zip(("query", "key", "value"), parts)),
+            **parts,
             query_bias_delta=query_bias[None],
             value_bias_delta=value_bias[None],
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class LayerWeights:
         )
 
 
-def _bert_layer(layer: nn.Module) -> LayerWeights:
+def _bert_layer(layer: Any) -> LayerWeights:
     attention, output = layer.attention, layer.output
     projections = [getattr(attention.self, name) for name in ("query", "key", "value")]
     tensors = {
@@ -62,7 +63,7 @@ def _bert_layer(layer: nn.Module) -> LayerWeights:
 
 
 # model_type of transformers -> how a layer's tensors are found. All four share BERT's module names.
-LAYER_READERS: dict[str, Callable[[nn.Module], LayerWeights]] = dict.fromkeys(
+LAYER_READERS: dict[str, Callable[[Any], LayerWeights]] = dict.fromkeys(
     ("bert", "electra", "roberta", "xlm-roberta"), _bert_layer
 )
 
@@ -86,7 +87,7 @@ def check_supported(config: object, source: str) -> str:
     return model_type
 
 
-def read_layers(model: nn.Module, model_type: str) -> list[LayerWeights]:
+def read_layers(model: Any, model_type: str) -> list[LayerWeights]:
     """The layers of a loaded model, bottom to top. The tensors are the model's own, detached."""
     return [LAYER_READERS[model_type](layer) for layer in model.encoder.layer]
 

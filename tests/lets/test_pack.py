@@ -6,6 +6,8 @@ import struct
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from lets.errors import LetsError
 from lets.files import sha256_of_json
 from lets.pack import CONFIG, DELTA, load_pack, read_pack, save_pack
@@ -312,6 +314,30 @@ def test_truncated_file(pack, kept):
     (pack / DELTA).write_bytes(data + b"x")
     with pytest.raises(LetsError, match="something appended"):
         load_pack(pack)
+
+
+@given(st.data())
+def test_any_damage_is_a_clear_error(tmp_path_factory, data):
+    """Bytes changed, cut out or put in, anywhere in either file: LetsError or an equal task."""
+    encoder = make_encoder()
+    whole = tmp_path_factory.getbasetemp() / "whole"
+    if not whole.exists():
+        save_pack(whole, make_task(encoder, POLICY), encoder)
+    files = {name: (whole / name).read_bytes() for name in (CONFIG, DELTA)}
+    name = data.draw(st.sampled_from(sorted(files)))
+    raw = bytearray(files[name])
+    begin = data.draw(st.integers(0, min(len(raw), 3000)))
+    end = begin + data.draw(st.integers(0, 9))
+    raw[begin:end] = data.draw(st.binary(max_size=9))
+    damaged = tmp_path_factory.mktemp("damaged")
+    for other, content in (files | {name: bytes(raw)}).items():
+        (damaged / other).write_bytes(content)
+    try:
+        task = load_pack(damaged, encoder)
+    except LetsError as error:
+        assert name in str(error)  # noqa: PT017
+    else:
+        assert torch.equal(logits(task, encoder), logits(load_pack(whole), encoder))
 
 
 def test_links_and_other_kinds_of_files_are_refused(pack, tmp_path):

@@ -180,8 +180,8 @@ class Engine:
     ) -> dict[str, Inputs]:
         if isinstance(tasks, str):
             raise LetsError(f"engine: tasks must be a list of names, got {tasks!r}")
-        shared = not isinstance(texts, Mapping)
-        names = list(loaded if shared else texts) if tasks is None else list(dict.fromkeys(tasks))
+        every: Iterable[str] = texts if isinstance(texts, Mapping) else loaded
+        names = list(dict.fromkeys(every if tasks is None else tasks))
         if not names:
             raise LetsError("engine: there must be at least one task; add one with add_task")
         _check_known(names, loaded)
