@@ -46,11 +46,14 @@ def onnx_runtime_available() -> bool:
     return all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
 
-def onnx_runtime_forward(model: nn.Module, path: Path, threads: int) -> Forward:
+def onnx_runtime_forward(
+    model: nn.Module, path: Path, threads: int, export: bool = True
+) -> Forward:
     """The same classifier in ONNX Runtime fp32, the dense baseline that a CPU user would choose.
 
     Args:
-        path: Where the exported graph is written.
+        path: The exported graph.
+        export: Write it; False reads one that is there.
         threads: Size of the session's pool. Its spinning is off: spinning threads would slow
             down whatever is timed in between.
 
@@ -59,17 +62,8 @@ def onnx_runtime_forward(model: nn.Module, path: Path, threads: int) -> Forward:
     """
     import onnxruntime
 
-    example = {name: torch.ones(2, 7, dtype=torch.long) for name in _INPUTS}
-    dynamic = {dim: torch.export.Dim.DYNAMIC for dim in (0, 1)}
-    torch.onnx.export(
-        _LogitsOnly(model.eval()),
-        tuple(example.values()),
-        str(path),
-        dynamo=True,
-        dynamic_shapes=(dynamic,) * len(example),
-        external_data=False,
-        verbose=False,
-    )
+    if export:
+        _export(model, path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -80,6 +74,20 @@ def onnx_runtime_forward(model: nn.Module, path: Path, threads: int) -> Forward:
         return torch.from_numpy(session.run(None, feed)[0])
 
     return forward
+
+
+def _export(model: nn.Module, path: Path) -> None:
+    example = {name: torch.ones(2, 7, dtype=torch.long) for name in _INPUTS}
+    dynamic = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
+    torch.onnx.export(
+        _LogitsOnly(model.eval()),
+        tuple(example.values()),
+        str(path),
+        dynamo=True,
+        dynamic_shapes=(dynamic,) * len(example),
+        external_data=False,
+        verbose=False,
+    )
 
 
 class _LogitsOnly(nn.Module):

@@ -10,6 +10,7 @@ from torch import Tensor
 from lets.delta import SparseDelta
 from lets.encoder import Encoder
 from lets.heads import LayerwiseHead
+from lets.nnz import LayerNnz
 from lets.policy import Policy
 from lets.task_layer import VECTOR_DELTAS
 from lets.task_model import TaskModel
@@ -43,6 +44,13 @@ class Task:
     @property
     def nnz(self) -> int:
         return sum(delta.layout.nnz for layer in self.deltas.values() for delta in layer.values())
+
+    def layer_nnz(self) -> dict[int, LayerNnz]:
+        """Counted non-zeros by live layer, as the cost model takes them."""
+        return {
+            j: LayerNnz.from_crow({n: d.layout.crow_indices for n, d in layer.items()})
+            for j, layer in self.deltas.items()
+        }
 
     @classmethod
     def from_model(

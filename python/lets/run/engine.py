@@ -19,7 +19,7 @@ from lets.run.output import TaskOutput
 from lets.run.serial import pooled_rows
 from lets.run.work import Input, batches
 from lets.task import Task
-from lets.tokens import check_texts, collate, encode
+from lets.tokens import TokenBatch, check_texts, collate, encode
 
 Inputs = Sequence[str] | Sequence[tuple[str, str]]
 
@@ -145,6 +145,14 @@ class Engine:
             outputs |= self._answer(inputs, limits, size, loaded)
         return {name: outputs[name] for name in wanted}
 
+    @torch.inference_mode()
+    def forward(self, tokens: TokenBatch, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Logits of token ids that every task answers, without tokenizing. [B, C] per task"""
+        loaded = self._loaded
+        names = list(loaded) if tasks is None else list(tasks)
+        _check_known(names, loaded)
+        return self._forward(tokens, names, loaded)
+
     def _answer(
         self,
         inputs: Mapping[str, Sequence[Input]],
@@ -154,7 +162,6 @@ class Engine:
     ) -> dict[str, TaskOutput]:
         encoder = self.encoder
         tokenizer: Any = encoder.tokenizer
-        layers = [encoder.layer(j) for j in range(encoder.shape.num_layers)]
         logits = {
             name: torch.empty(len(items), loaded[name].task.head.num_labels)
             for name, items in inputs.items()
@@ -165,12 +172,22 @@ class Engine:
 
         for batch in batches(inputs, limits, encode_inputs, batch_size):
             tokens = collate(batch.rows, tokenizer.pad_token_id or 0).to(encoder.device)
-            policies = [loaded[name].task.policy for name in batch.tasks]
-            cache = encoder.forward(tokens, FrozenNeeds.union(policies))
-            for name, policy in zip(batch.tasks, policies):
-                rows = pooled_rows(policy, layers, loaded[name].own, cache)[0]
-                _scatter(logits[name], name, loaded[name].head(rows).float().cpu(), batch.slots)
+            for name, answer in self._forward(tokens, batch.tasks, loaded).items():
+                _scatter(logits[name], name, answer.float().cpu(), batch.slots)
         return {name: TaskOutput(loaded[name].task, logits[name]) for name in inputs}
+
+    def _forward(
+        self, tokens: TokenBatch, names: Iterable[str], loaded: Mapping[str, _Loaded]
+    ) -> dict[str, Tensor]:
+        encoder = self.encoder
+        layers = [encoder.layer(j) for j in range(encoder.shape.num_layers)]
+        chosen = {name: loaded[name] for name in names}
+        needs = FrozenNeeds.union(each.task.policy for each in chosen.values())
+        cache = encoder.forward(tokens, needs)
+        return {
+            name: each.head(pooled_rows(each.task.policy, layers, each.own, cache)[0])
+            for name, each in chosen.items()
+        }
 
     def _inputs_by_task(
         self,
