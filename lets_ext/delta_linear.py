@@ -68,7 +68,7 @@ def _backward(ctx, grad):
     x, values, crow, col, ccol, row, permutation = ctx.saved_tensors
     needs_base, needs_x, needs_values, *_, needs_bias = ctx.needs_input_grad
     ops, num_tasks = torch.ops.lets_ext, ctx.num_tasks
-    grads = [None] * len(ctx.needs_input_grad)
+    grads: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
     if needs_base:
         grads[0] = _reduce_tasks(grad, ctx.base_tasks)
     if needs_x:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -60,8 +60,12 @@ class DeltaLayout:
             )
         out_features = rows // num_tasks
         transposed = host().transpose_csr(crow, col, num_tasks, out_features, in_features)
-        arrays = (torch.from_numpy(a).to(col_indices.device) for a in (crow, col, *transposed))
-        return cls(*arrays, num_tasks, out_features, in_features)
+        crow_t, col_t, ccol_t, row_t, permutation_t = (
+            torch.from_numpy(a).to(col_indices.device) for a in (crow, col, *transposed)
+        )
+        return cls(
+            crow_t, col_t, ccol_t, row_t, permutation_t, num_tasks, out_features, in_features
+        )
 
     @classmethod
     def from_mask(cls, mask: Tensor) -> DeltaLayout:
@@ -122,9 +126,14 @@ class DeltaLayout:
 
     def to(self, device: torch.device | str) -> DeltaLayout:
         """The same layout with its index tensors on `device`."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {k: t.to(device) for k, t in tensors.items() if isinstance(t, Tensor)}
-        return replace(self, **moved)
+        return replace(
+            self,
+            crow_indices=self.crow_indices.to(device),
+            col_indices=self.col_indices.to(device),
+            ccol_indices=self.ccol_indices.to(device),
+            row_indices=self.row_indices.to(device),
+            permutation=self.permutation.to(device),
+        )
 
 
 class Delta(NamedTuple):

@@ -1,3 +1,36 @@
 """LeTS: one frozen encoder, many text tasks, one call."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lets.encoder import Encoder
+    from lets.errors import LetsError
+    from lets.pack import load_pack, save_pack
+    from lets.policy import Policy
+    from lets.run.engine import Engine
+    from lets.task import Task
+
 __version__ = "0.1.0"
+
+__all__ = ["Encoder", "Engine", "LetsError", "Policy", "Task", "load_pack", "save_pack"]
+
+_HOMES = {
+    "Encoder": "lets.encoder",
+    "Engine": "lets.run.engine",
+    "LetsError": "lets.errors",
+    "Policy": "lets.policy",
+    "Task": "lets.task",
+    "load_pack": "lets.pack",
+    "save_pack": "lets.pack",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names on first use: `lets ops` must not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lets' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

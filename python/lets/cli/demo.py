@@ -11,9 +11,9 @@ from lets.cli.output import Json, print_json, print_table
 
 
 def demo(
-    output_dir: Annotated[
-        Path, typer.Option(help="Packs, models and table.json go here.")
-    ] = Path("runs/demo"),
+    output_dir: Annotated[Path, typer.Option(help="Packs, models and table.json go here.")] = Path(
+        "runs/demo"
+    ),
     seed: Annotated[int, typer.Option(help="Seed of data subsets and training.")] = 0,
     as_json: Json = False,
 ) -> None:

@@ -32,7 +32,7 @@ def with_options(*groups: type) -> Callable[[Callable[..., None]], Callable[...,
             ]
             verb(*built, **values)
 
-        del command.__wrapped__  # type: ignore[attr-defined]  # typer would look through it
+        del command.__wrapped__  # typer would look through it
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         return command

@@ -1,8 +1,9 @@
-"""`lets demo`: Algorithm 1 on three real tasks, full fine-tuning beside it, and what it all costs."""
+"""`lets demo`: Algorithm 1 on three real tasks, full fine-tuning beside it, and the costs."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 import time
 from dataclasses import dataclass
@@ -41,7 +42,9 @@ class Trained:
     rows: tuple[int, int]  # train, dev
 
 
-def run_demo(output_dir: str | Path, seed: int = 0, progress: Progress | None = None) -> dict[str, Any]:
+def run_demo(
+    output_dir: str | Path, seed: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
     """Train, compare, measure; resumable. Writes `packs/<task>/` and `table.json`.
 
     Returns:
@@ -79,9 +82,13 @@ def _train(
     fitted = fit(encoder, data, config, work / "lets", progress)
     full = full_finetune(encoder, data, config, work / "full", progress)
     pack = folder / "packs" / demo.name
-    write_folder(pack, lambda staged: shutil.copytree(fitted.pack, staged, dirs_exist_ok=True))
+    write_folder(pack, functools.partial(_copy_into, fitted.pack))
     rows = (len(data.train), len(data.dev))
     return Trained(demo, pack, load_pack(pack, encoder), fitted, full, rows)
+
+
+def _copy_into(source: Path, folder: Path) -> None:
+    shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
 def _costs(encoder: Encoder, trained: list[Trained], seq_len: int) -> dict[str, Any]:

@@ -32,8 +32,9 @@ def _quality(report: dict[str, Any]) -> TableText:
         for task in report["tasks"]
     ]
     title = (
-        f"{len(rows)} tasks on one frozen {report['encoder']}: {total['total_percent']:.0f}% of one "
-        f"pass for all answers, where {len(rows)} dense models take {100 * len(rows)}%"
+        f"{len(rows)} tasks on one frozen {report['encoder']}: all answers take "
+        f"{total['total_percent']:.0f}% of the operations of one dense model, "
+        f"{len(rows)} dense models {100 * len(rows)}%"
     )
     return title, columns, rows
 
@@ -65,7 +66,10 @@ def _answers(report: dict[str, Any]) -> TableText:
     rows = [
         [
             sample["text"],
-            *(f"{sample['answers'][n]['label']} {sample['answers'][n]['score']:.2f}" for n in names),
+            *(
+                f"{sample['answers'][n]['label']} {sample['answers'][n]['score']:.2f}"
+                for n in names
+            ),
         ]
         for sample in report["samples"]
     ]

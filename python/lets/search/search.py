@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -239,7 +239,7 @@ class _Search:
         return [rates[name] for name in self.parameters]
 
     def _save(self, checkpoints: CheckpointStore) -> None:
-        tensors = {
+        tensors: dict[str, Mapping[str, Tensor]] = {
             "model": self.parameters,
             "alphas": {"alphas": self.selectors.alphas},
             "optimizer": optimizer_tensors(self.optimizer),

@@ -136,7 +136,7 @@ def forward_of(model: nn.Module, encoder: Any, max_length: int) -> Callable[[Tex
 
 
 def _takes_token_types(model: nn.Module) -> bool:
-    return getattr(model.config, "type_vocab_size", 0) > 1  # type: ignore[union-attr]
+    return getattr(model.config, "type_vocab_size", 0) > 1
 
 
 def _renamed(name: str) -> str:

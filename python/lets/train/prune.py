@@ -100,7 +100,11 @@ def prune(
     def scores() -> Iterator[tuple[str, Tensor]]:
         nonlocal total
         for name, weight, delta in twin.matrices():
-            score = delta.abs() if config.init == "magnitude" else (weight.grad * delta).abs()
+            if config.init == "magnitude":
+                score = delta.abs()
+            else:
+                assert weight.grad is not None
+                score = (weight.grad * delta).abs()
             total += float(score.double().sum())
             yield name, score
 

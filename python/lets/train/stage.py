@@ -69,16 +69,17 @@ class Stage:
 
     def complete(self, result: Mapping[str, Any], files: list[str]) -> dict[str, Any]:
         """Record the result and its files, and drop the checkpoints."""
+        result = {**result, "wall_seconds": round(time.perf_counter() - self._begun, 3)}
         document = {
             "stage": self.name,
             "key": self.key,
             "inputs": self.inputs,
             "files": {name: sha256_of(self.file(name)) for name in files},
-            "result": {**result, "wall_seconds": round(time.perf_counter() - self._begun, 3)},
+            "result": result,
         }
         write_json(self.folder / self.record, document)
         self.checkpoints.clear()
-        return document["result"]
+        return result
 
 
 def data_fingerprint(data: TaskData) -> str:

@@ -5,7 +5,6 @@ import dataclasses
 import sys
 
 import pytest
-
 from lets.demo.sources import DEMO_TASKS, encoder_folder
 from lets.errors import LetsError
 
@@ -78,5 +77,5 @@ def test_subsets_depend_on_the_seed_alone(package):
 def test_missing_package_says_what_to_do(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "path_importer_cache", {})
-    with pytest.raises(LetsError, match="requirements/demo.txt"):
+    with pytest.raises(LetsError, match=r"requirements/demo\.txt"):
         encoder_folder()
