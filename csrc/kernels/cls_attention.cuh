@@ -3,7 +3,7 @@
 // read twice and nothing of the size of the keys is written.
 #pragma once
 #include "kernels/cls_attention_cuda.h"
-#include "kernels/gpu.h"
+#include "kernels/csr_search.cuh"
 
 namespace lets::gpu {
 
@@ -18,15 +18,13 @@ struct ClsBlock {
   int64_t first_task;  // of the tasks that share these tokens
   int tasks;           // how many of them
   int first_row, num_rows;
-  const T* x;      // [S, H] of this sequence
+  const T* x;  // [S, H] of this sequence
+  int q_stride, probs_stride;
   float* z;        // [kRows, H]; later p . x
-  float* q;        // [kRows, D]
+  float* q;        // [kRows, q_stride]
   float* context;  // [kRows, D]
-  float* probs;    // [kRows, S]
+  float* probs;    // [kRows, probs_stride]
 
-  static size_t shared_floats(const ClsAttentionParams<T>& p) {
-    return kRows * (p.hidden + 2 * (p.hidden / p.num_heads) + p.length);
-  }
   __device__ int head(int row) const { return (first_row + row) / tasks; }
   __device__ int64_t task(int row) const { return first_task + (first_row + row) % tasks; }
   // Row of [B, T, A].
@@ -62,6 +60,39 @@ __device__ __forceinline__ void load_shared(const float* address, float (&out)[k
   }
 }
 
+// z += D_K,h^T q_h, a warp per row. The entries of a head's rows are neighbours, so lanes take one
+// each; where two of them meet in a column, the first one adds for all, in their order: sums do not
+// depend on timing.
+template <typename T, int kRows>
+__device__ void add_sparse_queries(const ClsBlock<T, kRows>& b) {
+  const auto& key = b.p.key;
+  const int lane = threadIdx.x % 32;
+  for (int r = threadIdx.x / 32; r < b.num_rows; r += kClsWarps) {
+    const int32_t* crow = key.crow + b.task(r) * b.hidden + b.head(r) * b.dim;
+    const int first = __ldg(crow), last = __ldg(crow + b.dim);
+    for (int e0 = first; e0 < last; e0 += 32) {
+      const int e = e0 + lane;
+      int column = -1 - lane;
+      float product = 0;
+      if (e < last) {
+        column = __ldg(key.col + e);
+        product = to_float(key.values[e]) * b.q[r * b.q_stride + row_of_entry(crow, 0, b.dim, e)];
+      }
+      const unsigned group = __match_any_sync(kAllLanes, column);
+      const bool first_of_group = (group & ((1u << lane) - 1)) == 0;
+      unsigned others = first_of_group ? group & ~(1u << lane) : 0;
+      float sum = product;
+      while (__any_sync(kAllLanes, others != 0)) {
+        const float other = __shfl_sync(kAllLanes, product, others ? __ffs(others) - 1 : lane);
+        if (others) sum += other;
+        others &= others - 1;
+      }
+      if (e < last && first_of_group) b.z[r * b.hidden + column] += sum;
+      __syncwarp();
+    }
+  }
+}
+
 // z = (W_K,h + D_K,h)^T q_h; a barrier has to follow.
 template <typename T, int kRows, int kPair>
 __device__ void project_queries(const ClsBlock<T, kRows>& b) {
@@ -71,12 +102,13 @@ __device__ void project_queries(const ClsBlock<T, kRows>& b) {
     if (key.weight) {
       for (int head = b.head(0); head <= b.head(b.num_rows - 1); ++head) {
         const T* weight = key.weight + static_cast<int64_t>(head) * b.dim * b.hidden + i;
+#pragma unroll 4
         for (int d = 0; d < b.dim; ++d) {
           float w[kPair];
           load_floats(weight + static_cast<int64_t>(d) * b.hidden, w);
 #pragma unroll
           for (int r = 0; r < kRows; ++r) {
-            const float q = b.head(r) == head ? b.q[r * b.dim + d] : 0.0f;
+            const float q = b.head(r) == head ? b.q[r * b.q_stride + d] : 0.0f;
 #pragma unroll
             for (int j = 0; j < kPair; ++j) sum[r][j] += q * w[j];
           }
@@ -89,20 +121,9 @@ __device__ void project_queries(const ClsBlock<T, kRows>& b) {
       for (int j = 0; j < kPair; ++j) b.z[r * b.hidden + i + j] = sum[r][j];
     }
   }
-  if (!key.crow) return;
-  __syncthreads();
-  // A warp per row, one row of the delta after the other: columns of a row differ, so lanes never
-  // add to the same place, and the order of the sums is fixed.
-  const int lane = threadIdx.x % 32;
-  for (int r = threadIdx.x / 32; r < b.num_rows; r += kClsWarps) {
-    const int32_t* crow = key.crow + b.task(r) * b.hidden + b.head(r) * b.dim;
-    for (int d = 0; d < b.dim; ++d) {
-      const float q = b.q[r * b.dim + d];
-      const int end = __ldg(crow + d + 1);
-      for (int e = __ldg(crow + d) + lane; e < end; e += 32)
-        b.z[r * b.hidden + __ldg(key.col + e)] += q * to_float(key.values[e]);
-      __syncwarp();
-    }
+  if (key.crow) {
+    __syncthreads();
+    add_sparse_queries(b);
   }
 }
 
@@ -141,7 +162,7 @@ __device__ void score_tokens(const ClsBlock<T, kRows>& b, bool has_z) {
             float values[kPair];
             load_floats(key + smaller(s + k, b.length - 1) * cached.token_stride + d, values);
 #pragma unroll
-            for (int j = 0; j < kPair; ++j) sum[k][r] += b.q[r * b.dim + d + j] * values[j];
+            for (int j = 0; j < kPair; ++j) sum[k][r] += b.q[r * b.q_stride + d + j] * values[j];
           }
         }
       }
@@ -155,7 +176,7 @@ __device__ void score_tokens(const ClsBlock<T, kRows>& b, bool has_z) {
         const bool attended = !b.p.key_mask || b.p.key_mask[b.batch * b.length + s + k];
         const float bias =
             b.p.attn_bias ? to_float(b.p.attn_bias[b.head(r) * b.length + s + k]) : 0.0f;
-        b.probs[r * b.length + s + k] = attended ? score + bias : -INFINITY;
+        b.probs[r * b.probs_stride + s + k] = attended ? score + bias : -INFINITY;
       }
     }
   }
@@ -166,7 +187,7 @@ template <typename T, int kRows>
 __device__ void softmax_rows(const ClsBlock<T, kRows>& b) {
   const int lane = threadIdx.x % 32;
   for (int r = threadIdx.x / 32; r < kRows; r += kClsWarps) {
-    float* probs = b.probs + r * b.length;
+    float* probs = b.probs + r * b.probs_stride;
     const bool used = r < b.num_rows;
     float largest = -INFINITY;
     for (int s = lane; used && s < b.length; s += 32) largest = fmaxf(largest, probs[s]);
@@ -198,7 +219,7 @@ __device__ void average_tokens(const ClsBlock<T, kRows>& b) {
       load_floats(b.x + s * b.p.x.token_stride + i, x);
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        const float prob = b.probs[r * b.length + s];
+        const float prob = b.probs[r * b.probs_stride + s];
 #pragma unroll
         for (int j = 0; j < kPair; ++j) sum[r][j] += prob * x[j];
       }
@@ -239,18 +260,19 @@ __device__ void project_values(const ClsBlock<T, kRows>& b) {
   }
 }
 
-// out = context + p . value + D_V px + value_bias, a thread per row and feature.
+// out = context + p . value + D_V px + value_bias, a thread per row and feature. `complete`:
+// context is there and has p . value in it.
 template <typename T, int kRows>
-__device__ void finish_context(const ClsBlock<T, kRows>& b) {
+__device__ void finish_context(const ClsBlock<T, kRows>& b, bool complete) {
   const auto& value = b.p.value;
   for (int i = threadIdx.x; i < b.num_rows * b.dim; i += kClsThreads) {
     const int r = i / b.dim, d = i % b.dim, feature = b.head(r) * b.dim + d;
-    float sum = value.weight ? b.context[i] : 0.0f;
-    if (value.cached.data) {
+    float sum = complete || value.weight ? b.context[i] : 0.0f;
+    if (value.cached.data && !complete) {
       const T* v = b.tokens(value.cached, r) + feature;
 #pragma unroll 4
       for (int s = 0; s < b.length; ++s)
-        sum += b.probs[r * b.length + s] * to_float(v[s * value.cached.token_stride]);
+        sum += b.probs[r * b.probs_stride + s] * to_float(v[s * value.cached.token_stride]);
     }
     if (value.crow) {
       const int32_t* crow = value.crow + b.task(r) * b.hidden + feature;

@@ -1,3 +1,4 @@
+#include "kernels/csr_search.cuh"
 #include "kernels/delta_linear_cuda.h"
 #include "kernels/row_tile.cuh"
 
@@ -7,19 +8,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kEntries = 8;    // per thread and round
 constexpr int kColumns = 512;  // outputs per block: 2000 entries at a density of 0.5% of 768
-
-// The row of entry e: the last one of [begin, end) that starts at or before it.
-__device__ __forceinline__ int row_of_entry(const int32_t* crow, int begin, int end, int e) {
-  while (end - begin > 1) {
-    const int middle = (begin + end) / 2;
-    if (__ldg(crow + middle) <= e) {
-      begin = middle;
-    } else {
-      end = middle;
-    }
-  }
-  return begin;
-}
 
 // One block: the entries of kColumns outputs of a task, over one split of the tokens. A thread
 // keeps its entries' sums in registers while the tokens pass through shared memory; masks with more
@@ -45,7 +33,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
       for (int j = 0; j < kEntries; ++j) {
         const int e = round + j * kThreads + static_cast<int>(threadIdx.x);
-        column[j] = e < last_entry ? row_of_entry(crow, begin, end, e) - begin : 0;
+        column[j] = e < last_entry ? gpu::row_of_entry(crow, begin, end, e) - begin : 0;
         feature[j] = e < last_entry ? __ldg(p.col + e) : 0;
         sum[j] = 0;
       }

@@ -82,6 +82,13 @@ inline unsigned __ballot_sync(unsigned mask, bool predicate, emu::Site site = em
   return emu::ballot(predicate, mask, site);
 }
 
+inline bool __any_sync(unsigned mask, bool predicate, emu::Site site = emu::Site::here()) {
+  return emu::ballot(predicate, mask, site) != 0;
+}
+inline unsigned __match_any_sync(unsigned mask, int value, emu::Site site = emu::Site::here()) {
+  return emu::match(static_cast<uint32_t>(value), mask, site);
+}
+
 template <typename T>
 T atomicAdd(T* address, T value) {
   return emu::atomic_update(address, [=](T old) { return static_cast<T>(old + value); });
@@ -93,5 +100,6 @@ template <typename T>
 T __ldg(const T* address) {
   return *address;
 }
+inline int __ffs(unsigned x) { return __builtin_ffs(static_cast<int>(x)); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }

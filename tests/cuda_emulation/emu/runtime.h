@@ -57,6 +57,7 @@ void warp_operation(unsigned mask, void* argument, Combine combine, const char* 
 // Operations of warp.cpp.
 void shuffle(void* value, unsigned bytes, int source_lane, unsigned mask, Site site);
 unsigned ballot(bool predicate, unsigned mask, Site site);
+unsigned match(uint32_t value, unsigned mask, Site site);  // lanes with the same value
 void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], bool bfloat16,
                   Site site);
 

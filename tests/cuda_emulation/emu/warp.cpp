@@ -21,6 +21,11 @@ struct Vote {
   unsigned result;
 };
 
+struct Match {
+  uint32_t value;
+  unsigned result;
+};
+
 struct Mma {
   float c[4];
   uint32_t a[4], b[2];
@@ -94,6 +99,21 @@ unsigned ballot(bool predicate, unsigned mask, Site site) {
   };
   warp_operation(mask, &vote, count, "ballot", site);
   return vote.result;
+}
+
+unsigned match(uint32_t value, unsigned mask, Site site) {
+  Match match{value, 0};
+  const auto compare = [](void* const lanes[32], unsigned) {
+    for (int lane = 0; lane < 32; ++lane) {
+      for (int other = 0; lanes[lane] && other < 32; ++other) {
+        if (lanes[other] &&
+            static_cast<Match*>(lanes[other])->value == static_cast<Match*>(lanes[lane])->value)
+          static_cast<Match*>(lanes[lane])->result |= 1u << other;
+      }
+    }
+  };
+  warp_operation(mask, &match, compare, "match", site);
+  return static_cast<volatile Match&>(match).result;
 }
 
 void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], bool bfloat16,
