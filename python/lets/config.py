@@ -67,6 +67,8 @@ class SearchConfig:
     values_learning_rate: float | None = None
     head_learning_rate: float | None = None
     arch_learning_rate: float = 5e-4
+    warmup_epochs: float = 0.0  # of the weights alone, before the first step of the selectors
+    delta_start: str = "zero"
     arch_split: float = 0.2  # share of the training rows held out for the selectors (D2)
     second_order: bool = True
     epsilon_scale: float = 0.01  # ε = epsilon_scale / ‖∇ L_D2‖
@@ -91,6 +93,8 @@ class SearchConfig:
         if not 0.0 < self.arch_split < 1.0:
             raise LetsError(f"search: arch_split must be in (0, 1), got {self.arch_split}")
         _check_choice("search", "accounting", self.accounting, ACCOUNTINGS)
+        _check_choice("search", "delta_start", self.delta_start, DELTA_STARTS)
+        _check(self, "search", warmup_epochs=(0.0, 1e6))
         _check(self, "search", cost_weight=(1e-9, 1e9), cost_power=(0.0, 100.0))
         _check(self, "search", temperature=(1e-6, 1e6), temperature_decay=(0.0, 100.0))
         _check(self, "search", temperature_interval=(1e-6, 1e6), stop_epochs=(0.0, 1e6))

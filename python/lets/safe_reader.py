@@ -130,8 +130,9 @@ def check_header(data: bytes, expected: Mapping[str, TensorInfo], where: str) ->
 
 def sha256_of_tensor(tensor: Tensor) -> str:
     """Checksum of the values in memory order."""
-    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-    return hashlib.sha256(flat.numpy().data).hexdigest()
+    # A copy: a tensor of one entry counts as contiguous whatever its stride, and cannot be viewed.
+    flat = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(tensor.detach().reshape(-1))
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
 
 
 def _check_names(found: set[str], expected: set[str], where: str) -> None:

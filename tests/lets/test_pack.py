@@ -364,3 +364,10 @@ def test_what_is_no_folder(tmp_path):
     for path in (tmp_path / "file", tmp_path / "none", "../x", "name"):
         with pytest.raises(LetsError, match="must be the folder of a task pack or a hub id"):
             load_pack(path)
+
+
+def test_checksum_of_one_entry_does_not_depend_on_its_stride():
+    one = torch.tensor([7], dtype=torch.int32)
+    strided = torch.as_strided(one, (1,), (0,)).to(torch.uint16)
+    assert sha256_of_tensor(strided) == sha256_of_tensor(one.to(torch.uint16))
+    assert sha256_of_tensor(torch.as_strided(one, (1,), (0,))) == sha256_of_tensor(one)

@@ -118,21 +118,25 @@ class _Search:
             {"alphas": self.selectors.alphas}, config.arch_learning_rate, weight_decay=0.0
         )
         self.rates = self._rates() if config.second_order else [0.0] * len(self.parameters)
+        self.warmup = round(config.warmup_epochs * self.batches_weights.per_epoch)
         self.state = SearchState()
 
     def run(self, checkpoints: CheckpointStore | None, progress: Progress) -> SearchResult:
         config, state = self.config, self._restore(checkpoints)
         per_epoch = self.batches_weights.per_epoch
-        total = self.batches_weights.steps(config.num_train_epochs)
+        total = self.warmup + self.batches_weights.steps(config.num_train_epochs)
         interval = max(1, round(config.temperature_interval * per_epoch))
         progress.start(STAGE, total, state.step)
         begun = time.perf_counter() - state.seconds
         while state.step < total and state.stopped is None:
             temperature = self._temperature()
-            loss_arch, loss_weights = self._step(temperature)
+            warming_up = state.step < self.warmup
+            loss_arch = 0.0 if warming_up else self._arch_step(temperature)
+            loss_weights = self._weights_step(temperature)
             state.step += 1
             policy = derive_policy(self.selectors)
-            self._apply_stop_rule(policy, temperature)
+            if not warming_up:
+                self._apply_stop_rule(policy, temperature)
             state.seconds = time.perf_counter() - begun
             if state.step % interval == 0 or state.step == total or state.stopped:
                 state.history.append(self._entry(policy, temperature, loss_arch, loss_weights))
@@ -145,16 +149,15 @@ class _Search:
             derive_policy(self.selectors), self.selectors.alphas.detach().clone(), state
         )
 
-    def _step(self, temperature: float) -> tuple[float, float]:
-        """One step of the selectors, then one of the weights. Noise is frozen within each."""
-        step, num_layers = self.state.step, self.supernet.encoder.shape.num_layers
+    def _noise(self, part: str) -> Tensor:
+        num_layers = self.supernet.encoder.shape.num_layers
+        return gumbel_noise(num_layers, generator(self.seed, STAGE, part, self.state.step))
+
+    def _arch_step(self, temperature: float) -> float:
+        """One step of the selectors; batches and noise are frozen over its evaluations."""
+        step, frozen = self.state.step, self._noise("arch")
         on_weights = self._loss_on(self.batches_weights.at(step))
         on_arch = self._loss_on(self.batches_arch.at(step))
-
-        def noise(part: str) -> Tensor:
-            return gumbel_noise(num_layers, generator(self.seed, STAGE, part, step))
-
-        frozen = noise("arch")
         gradient, loss_arch = arch_gradient(
             self.selectors.alphas,
             list(self.parameters.values()),
@@ -166,8 +169,13 @@ class _Search:
         check_loss(f"{STAGE} (selectors)", loss_arch, step, self.batches_arch.at(step))
         self.selectors.alphas.grad = gradient
         self.arch_optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = on_weights("weights", noise("weights"), temperature)
+        return float(loss_arch)
+
+    def _weights_step(self, temperature: float) -> float:
+        """One step of the deltas and the head."""
+        step = self.state.step
+        on_weights = self._loss_on(self.batches_weights.at(step))
+        loss = on_weights("weights", self._noise("weights"), temperature)
         value = check_loss(STAGE, loss, step, self.batches_weights.at(step))
         weights = list(self.parameters.values())
         for weight, grad in zip(
@@ -177,7 +185,7 @@ class _Search:
         if self.config.max_grad_norm > 0:
             nn.utils.clip_grad_norm_(weights, self.config.max_grad_norm)
         self.optimizer.step()
-        return float(loss_arch), value
+        return value
 
     def _loss_on(self, rows: list[int]) -> Callable[[str, Tensor, float], Tensor]:
         """Eq. 8 on some training rows, whose frozen activations are computed once."""
@@ -197,7 +205,8 @@ class _Search:
         return loss
 
     def _temperature(self) -> float:
-        config, done = self.config, self.state.step / self.batches_weights.per_epoch
+        config, after = self.config, max(0, self.state.step - self.warmup)
+        done = after / self.batches_weights.per_epoch
         return temperature_at(
             done, config.temperature, config.temperature_decay, config.temperature_interval
         )

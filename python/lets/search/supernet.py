@@ -35,6 +35,11 @@ class SuperNet(nn.Module):
         )
         self.head = head
 
+    def task_layer(self, index: int) -> TaskLayer:
+        layer = self.layers[str(index)]
+        assert isinstance(layer, TaskLayer)
+        return layer
+
     def frozen(self, batch: TokenBatch) -> ActivationCache:
         """What the frozen encoder gives to `forward`."""
         return self.encoder.forward(batch, self.needs)
@@ -48,8 +53,7 @@ class SuperNet(nn.Module):
         pooled = []
         last = len(self.layers) - 1
         for j in range(last + 1):
-            layer = self.layers[str(j)]
-            assert isinstance(layer, TaskLayer)
+            layer = self.task_layer(j)
             frozen, own = layer.frozen, layer.own()
             mixed = torch.lerp(cache.hidden[j - 1][None], x, p_input[j])
             if j == last:

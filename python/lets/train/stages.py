@@ -119,9 +119,13 @@ def search_stage(run: RunInputs, folder: Path, mask_file: Path) -> StageResult:
     found = stage.result()
     if found is not None:
         return _skipped(run, stage, found)
-    masks = layouts_of(load_masks(mask_file, run.encoder))
+    masks = load_masks(mask_file, run.encoder)
+    supernet = SuperNet(run.encoder, layouts_of(masks), run.new_head("search"))
+    if config.delta_start == "pruned":
+        for j, deltas in masks.items():
+            supernet.task_layer(j).load(deltas, {})
     result = search(
-        SuperNet(run.encoder, masks, run.new_head("search")),
+        supernet,
         run.data,
         config,
         density=run.config.prune.density,
