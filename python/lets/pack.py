@@ -55,6 +55,8 @@ def save_pack(
         results: Scores to store for people, e.g. {"dev accuracy": 0.93}.
     """
     path = Path(path)
+    if path.is_symlink():
+        path = path.resolve()  # the link stays; what it points to is replaced
     check_task_name(task.name)
     if path.exists() and not is_pack(path) and not (path.is_dir() and not any(path.iterdir())):
         raise LetsError(f"{path}: exists and is no task pack; remove it or choose another folder")

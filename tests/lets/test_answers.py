@@ -29,6 +29,8 @@ def test_answers_and_errors(tmp_path):
     assert answer(encoder, packs[2:], [("a", "b")])[0]["text"] == ["a", "b"]
 
 
-def test_no_texts():
+def test_no_texts(tmp_path):
+    encoder = make_encoder()
+    pack = save_pack(tmp_path / "pack", make_task(encoder, Policy("ppf", "pff")), encoder)
     with pytest.raises(LetsError, match="at least one text"):
-        answer(make_encoder(), [], [])
+        answer(encoder, [pack], [])

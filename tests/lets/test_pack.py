@@ -93,6 +93,13 @@ def test_replaces_a_pack_but_nothing_else(pack, tmp_path, encoder):
     save_pack(tmp_path / "empty", make_task(encoder, POLICY), encoder)
 
 
+def test_writes_through_a_link(pack, tmp_path, encoder):
+    (tmp_path / "latest").symlink_to(pack)
+    save_pack(tmp_path / "latest", make_task(encoder, POLICY, name="other"), encoder)
+    assert (tmp_path / "latest").is_symlink()
+    assert load_pack(pack, encoder).name == "other"
+
+
 def test_a_failed_write_leaves_what_was_there(pack, tmp_path, encoder, monkeypatch):
     before = {file.name: file.read_bytes() for file in pack.iterdir()}
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lets.dense import evaluate_densely
+from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.flops import flop_formulas
 from lets.nnz import LayerNnz
@@ -182,6 +183,18 @@ def test_float64_engine_is_exact():
     assert expected.dtype == torch.float64
     logits = Engine(exact, [task])(TEXTS)["task"].logits
     torch.testing.assert_close(logits, expected.float(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_engine(dtype):
+    """As far from float32 as the plain evaluation in the same dtype, within a factor."""
+    encoder = make_encoder()
+    low = Encoder(make_bert(), encoder.tokenizer, dtype=dtype)
+    task = make_task(encoder, Policy("ppf", "fpf"))
+    exact = dense_logits(encoder, task, TEXTS)
+    theirs = (dense_logits(low, task, TEXTS).float() - exact).abs().max()
+    ours = (Engine(low, [task])(TEXTS)["task"].logits - exact).abs().max()
+    assert ours <= 2 * theirs + 1e-3
 
 
 def test_flops_are_the_cost_model_s():
