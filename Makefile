@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell git ls-files csrc CMakeLists.txt setup.py pyproject.toml _build 2>/dev/null)
 
-.PHONY: demo test test-slow lint format bench docs-tables emulate cuda-check cuda-all clean help
+.PHONY: demo test test-slow lint format bench docs-tables emulate traffic cuda-check cuda-all clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +37,10 @@ docs-tables: $(VENV)/.dependencies  ## regenerate the tables in docs/ from bench
 
 emulate:  ## the CUDA kernels on the CPU: results, sanitizers, planted bugs (needs the headers of CUDA)
 	@$(MAKE) --no-print-directory -j2 -C tests/cuda_emulation PYTHON=$(PYTHON)
+
+traffic:  ## what the CUDA kernels move, counted in emulation; rows go to bench/results/emulated/
+	@mkdir -p bench/results/emulated
+	@$(MAKE) --no-print-directory -j2 -C tests/cuda_emulation traffic
 
 cuda-check: $(VENV)/.extension  ## compile the CUDA kernels (no GPU needed): no spills, no new torch symbols
 	$(BIN)/python tests/cuda_check/compile_kernels.py 80 90a

@@ -16,6 +16,11 @@ __global__ void __launch_bounds__(kThreads)
   float* row = gpu::dynamic_shared<float>();
   const int hidden = static_cast<int>(p.hidden), first = threadIdx.x * kVector;
   constexpr int kStep = kThreads * kVector;
+  // Each thread reads back what it has written itself, so no barrier is needed, and its values lie
+  // kThreads apart: no two lanes meet in a bank.
+  const auto mine = [&](int i, int j) -> float& {
+    return row[(i / kStep * kVector + j) * kThreads + threadIdx.x];
+  };
   for (int64_t r = blockIdx.x; r < num_rows; r += gridDim.x) {
     const int64_t task = r / p.num_tokens, token = r % p.num_tokens;
     const T* x = p.x + r * hidden;
@@ -29,16 +34,16 @@ __global__ void __launch_bounds__(kThreads)
       if (bias) c = gpu::load_constant<kBytes>(bias + i);
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        row[i + j] = gpu::to_float(a.v[j]) + gpu::to_float(b.v[j]) + gpu::to_float(c.v[j]);
-        sum += row[i + j];
+        const float value = gpu::to_float(a.v[j]) + gpu::to_float(b.v[j]) + gpu::to_float(c.v[j]);
+        mine(i, j) = value;
+        sum += value;
       }
     }
-    // Every thread reads back what it has written itself: the row needs no barrier.
     const float mean = gpu::block_sum(sum, scratch) / hidden;
     float squares = 0;
     for (int i = first; i < hidden; i += kStep) {
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) squares += (row[i + j] - mean) * (row[i + j] - mean);
+      for (int j = 0; j < kVector; ++j) squares += (mine(i, j) - mean) * (mine(i, j) - mean);
     }
     const float variance = gpu::block_sum(squares, scratch) / hidden;
     const float rstd = rsqrtf(variance + static_cast<float>(p.eps));
@@ -54,7 +59,7 @@ __global__ void __launch_bounds__(kThreads)
       gpu::Pack<T, kBytes> out;
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        const float y = (row[i + j] - mean) * rstd;
+        const float y = (mine(i, j) - mean) * rstd;
         out.v[j] = gpu::from_float<T>(y * gpu::to_float(w.v[j]) + gpu::to_float(b.v[j]));
       }
       gpu::store_pack(p.out + r * hidden + i, out);
@@ -65,9 +70,10 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T, int kVector>
 int launch(const AddLayerNormParams<T>& p, int64_t num_rows, CUstream_st* stream) {
   const auto blocks = static_cast<unsigned>(gpu::smaller<int64_t>(num_rows, 1 << 20));
-  return gpu::launch(
-      {"add_layer_norm", dim3(blocks), dim3(kThreads), p.hidden * sizeof(float), stream},
-      add_layer_norm_kernel<T, kVector>, p, num_rows);
+  const size_t bytes =
+      gpu::ceil_div<int64_t>(p.hidden, kThreads * kVector) * kThreads * kVector * sizeof(float);
+  return gpu::launch({"add_layer_norm", dim3(blocks), dim3(kThreads), bytes, stream},
+                     add_layer_norm_kernel<T, kVector>, p, num_rows);
 }
 
 }  // namespace

@@ -45,17 +45,53 @@ __device__ __forceinline__ void store_columns(T* address, int count, bool vector
   }
 }
 
-// sum += row `row` of the deltas times the tile.
+// An entry on its way to its thread: where the tile has its feature, and its value. A tile in
+// shared memory has fewer than 65536 slots.
+template <typename T>
+struct alignas(2 * sizeof(T)) Entry {
+  uint16_t slot;
+  T value;
+};
+constexpr int kStaged = 256;  // entries per warp at a time
+
 template <typename T, int kRows>
-__device__ __forceinline__ void add_row(const DeltaLinearCudaParams<T>& p,
-                                        const gpu::RowTile<T, kRows>& tile, int64_t row, int c,
-                                        float (&sum)[kRows][kColumns<T>]) {
-  const int end = __ldg(p.crow + row + 1);
-  for (int e = __ldg(p.crow + row); e < end; ++e) {
-    const float value = gpu::to_float(p.values[p.permutation ? __ldg(p.permutation + e) : e]);
-    const auto x = tile.at(__ldg(p.col + e));
+size_t shared_bytes(int64_t in_features) {
+  return gpu::RowTile<T, kRows>::bytes(in_features) + kThreads / 32 * kStaged * sizeof(Entry<T>);
+}
+
+// sum[.][c] += row `rows[c]` of the deltas times the tile. The rows of a warp's columns are
+// neighbours, so the warp fetches their entries together, [first, last), and each thread picks its
+// own out of shared memory: read one by one they would take a sector each.
+template <typename T, int kRows>
+__device__ __forceinline__ void add_rows(const DeltaLinearCudaParams<T>& p,
+                                         const gpu::RowTile<T, kRows>& tile, Entry<T>* staged,
+                                         int64_t row, int count, int first, int last,
+                                         float (&sum)[kRows][kColumns<T>]) {
+  int begin[kColumns<T>], end[kColumns<T>];
 #pragma unroll
-    for (int m = 0; m < kRows; ++m) sum[m][c] += value * gpu::to_float(x.v[m]);
+  for (int c = 0; c < kColumns<T>; ++c) {
+    begin[c] = c < count ? __ldg(p.crow + row + c) : last;
+    end[c] = c < count ? __ldg(p.crow + row + c + 1) : last;
+  }
+  for (int chunk = first; chunk < last; chunk += kStaged) {
+    const int chunk_end = gpu::smaller(chunk + kStaged, last);
+    __syncwarp();  // the last chunk has been read
+    for (int e = chunk + static_cast<int>(threadIdx.x % 32); e < chunk_end; e += 32) {
+      const int position = p.permutation ? __ldg(p.permutation + e) : e;
+      staged[e - chunk] = {static_cast<uint16_t>(tile.slot(__ldg(p.col + e))), p.values[position]};
+    }
+    __syncwarp();
+#pragma unroll
+    for (int c = 0; c < kColumns<T>; ++c) {
+      const int stop = gpu::smaller(end[c], chunk_end);
+      for (; begin[c] < stop; ++begin[c]) {
+        const Entry<T> entry = staged[begin[c] - chunk];
+        const float value = gpu::to_float(entry.value);
+        const auto x = tile.at_slot(entry.slot);
+#pragma unroll
+        for (int m = 0; m < kRows; ++m) sum[m][c] += value * gpu::to_float(x.v[m]);
+      }
+    }
   }
 }
 
@@ -64,6 +100,10 @@ template <typename T, int kRows>
 __global__ void __launch_bounds__(kThreads)
     delta_linear_kernel(DeltaLinearCudaParams<T> p, TileShape shape) {
   const gpu::RowTile<T, kRows> tile{gpu::dynamic_shared<T>()};
+  auto* entries = reinterpret_cast<Entry<T>*>(
+      tile.data + gpu::RowTile<T, kRows>::bytes(p.in_features) / sizeof(T));
+  constexpr int kWarpColumns = 32 * kColumns<T>;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const bool one_x = p.x.task_stride == 0, one_base = p.base.task_stride == 0;
   const int64_t first_row = static_cast<int64_t>(blockIdx.x) * kRows;
   const int num_rows = static_cast<int>(gpu::smaller<int64_t>(kRows, p.num_tokens - first_row));
@@ -76,8 +116,9 @@ __global__ void __launch_bounds__(kThreads)
     tile.load(p.x.data + group * p.x.task_stride + first_row * p.x.row_stride, p.x.row_stride,
               num_rows, static_cast<int>(p.in_features), shape.x_vectors);
     __syncthreads();
-    for (int o = begin + threadIdx.x * kColumns<T>; o < end; o += kThreads * kColumns<T>) {
-      const int count = gpu::smaller(kColumns<T>, end - o);
+    for (int first = begin + warp * kWarpColumns; first < end; first += kThreads * kColumns<T>) {
+      const int o = first + lane * kColumns<T>, left = end - o;
+      const int count = left < 0 ? 0 : gpu::smaller(kColumns<T>, left);
       float base[kRows][kColumns<T>] = {};
       const int64_t last = one_x ? p.num_tasks : group + 1;
       for (int64_t task = group; task < last; ++task) {
@@ -86,24 +127,26 @@ __global__ void __launch_bounds__(kThreads)
               p.base.data + task * p.base.task_stride + first_row * p.base.row_stride + o;
 #pragma unroll
           for (int m = 0; m < kRows; ++m) {
-            if (m < num_rows)
+            if (m < num_rows && count > 0)
               load_columns(address + m * p.base.row_stride, count, shape.base_vectors, base[m]);
           }
         }
         const int64_t row = task * num_columns + o;
         float bias[kColumns<T>] = {};
-        if (p.bias) load_columns(p.bias + row, count, false, bias);
+        if (p.bias && count > 0) load_columns(p.bias + row, count, false, bias);
         float sum[kRows][kColumns<T>];
 #pragma unroll
         for (int c = 0; c < kColumns<T>; ++c) {
 #pragma unroll
           for (int m = 0; m < kRows; ++m) sum[m][c] = base[m][c] + bias[c];
-          if (c < count) add_row(p, tile, row + c, c, sum);
         }
+        const int32_t* crow = p.crow + task * num_columns;
+        add_rows(p, tile, entries + warp * kStaged, row, count, __ldg(crow + first),
+                 __ldg(crow + gpu::smaller(first + kWarpColumns, end)), sum);
         T* out = p.out + (task * p.num_tokens + first_row) * num_columns + o;
 #pragma unroll
         for (int m = 0; m < kRows; ++m) {
-          if (m < num_rows)
+          if (m < num_rows && count > 0)
             store_columns(out + static_cast<int64_t>(m) * num_columns, count, shape.out_vectors,
                           sum[m]);
         }
@@ -132,7 +175,7 @@ int launch(const DeltaLinearCudaParams<T>& p, CUstream_st* stream) {
       static_cast<unsigned>(gpu::ceil_div<int64_t>(p.out_features, shape.columns_per_block)),
       static_cast<unsigned>(gpu::smaller<int64_t>(groups, 65535)));
   return gpu::launch(
-      {"delta_linear", grid, dim3(kThreads), gpu::RowTile<T, kRows>::bytes(p.in_features), stream},
+      {"delta_linear", grid, dim3(kThreads), shared_bytes<T, kRows>(p.in_features), stream},
       delta_linear_kernel<T, kRows>, p, shape);
 }
 
@@ -143,7 +186,7 @@ int delta_linear_cuda(const DeltaLinearCudaParams<T>& p, CUstream_st* stream) {
   if (p.num_tasks == 0 || p.num_tokens == 0 || p.out_features == 0) return 0;
   constexpr int kWide = 16 / sizeof(T), kNarrow = 4 / sizeof(T);
   // Inputs too wide for shared memory (a transposed up-projection) go with fewer rows at a time.
-  if (gpu::RowTile<T, kWide>::bytes(p.in_features) <= gpu::max_shared_bytes())
+  if (shared_bytes<T, kWide>(p.in_features) <= gpu::max_shared_bytes())
     return launch<T, kWide>(p, stream);
   return launch<T, kNarrow>(p, stream);
 }

@@ -66,7 +66,7 @@ struct WordOf<16> {
 template <int kBytes, typename T>
 __device__ __forceinline__ Pack<T, kBytes> load_constant(const T* address) {
   using Word = typename WordOf<kBytes>::type;
-  const Word word = __ldg(reinterpret_cast<const Word*>(address));
+  const Word word = read_constant_word(reinterpret_cast<const Word*>(address));
   Pack<T, kBytes> pack;
   memcpy(&pack, &word, kBytes);
   return pack;
@@ -74,7 +74,8 @@ __device__ __forceinline__ Pack<T, kBytes> load_constant(const T* address) {
 
 template <int kBytes, typename T>
 __device__ __forceinline__ Pack<T, kBytes> load_pack(const T* address) {
-  const auto word = *reinterpret_cast<const typename WordOf<kBytes>::type*>(address);
+  using Word = typename WordOf<kBytes>::type;
+  const Word word = read_word(reinterpret_cast<const Word*>(address));
   Pack<T, kBytes> pack;
   memcpy(&pack, &word, kBytes);
   return pack;
@@ -84,7 +85,7 @@ template <typename T, int kBytes>
 __device__ __forceinline__ void store_pack(T* address, const Pack<T, kBytes>& pack) {
   typename WordOf<kBytes>::type word;
   memcpy(&word, &pack, kBytes);
-  *reinterpret_cast<typename WordOf<kBytes>::type*>(address) = word;
+  write_word(reinterpret_cast<typename WordOf<kBytes>::type*>(address), word);
 }
 
 __device__ __forceinline__ float warp_sum(float value) {

@@ -23,6 +23,20 @@ __device__ __forceinline__ T* dynamic_shared() {
   return reinterpret_cast<T*>(dynamic_shared_bytes);
 }
 
+// One load or store instruction each; the constant one through the read-only path.
+template <typename Word>
+__device__ __forceinline__ Word read_constant_word(const Word* address) {
+  return __ldg(address);
+}
+template <typename Word>
+__device__ __forceinline__ Word read_word(const Word* address) {
+  return *address;
+}
+template <typename Word>
+__device__ __forceinline__ void write_word(Word* address, const Word& word) {
+  *address = word;
+}
+
 __device__ __forceinline__ void grid_sync() { cooperative_groups::this_grid().sync(); }
 
 __device__ __forceinline__ void prefetch_to_l2(const void* address) {

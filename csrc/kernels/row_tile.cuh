@@ -22,9 +22,10 @@ struct RowTile {
     return (feature & ~7) | ((feature ^ (feature >> 3)) & 7);
   }
 
-  __device__ __forceinline__ Column at(int feature) const {
-    return load_pack<kBytes>(data + slot(feature) * kRows);
+  __device__ __forceinline__ Column at_slot(int slot) const {
+    return load_pack<kBytes>(data + slot * kRows);
   }
+  __device__ __forceinline__ Column at(int feature) const { return at_slot(slot(feature)); }
 
   // By all threads of the block; rows from num_rows on read as zeros. vectors: rows are aligned.
   __device__ __forceinline__ void load(const T* rows, int64_t row_stride, int num_rows,

@@ -132,12 +132,13 @@ void test_delta_linear() {
     test_backward<T>({2, 9, 15, 21, 0.3, false, true, 1, 2});
     test_backward<T>({2, 1, 8, 530, 1.0, true, true});
     test_backward<T>({1, 300, 24, 40, 0.1, true, true});
+    test_forward<T>({1, 3, 700, 72, 0.9, true, true});  // more entries than a warp fetches at once
     // A GPU with little shared memory, as seen by wide inputs: fewer rows at a time.
     const size_t usual = emu::device_shared_bytes;
-    emu::device_shared_bytes = 1024;
+    emu::device_shared_bytes = (sizeof(T) == 4 ? 16384 : 8192) + 1024;
     test_forward<T>({2, 5, 136, 40, 0.1, true, true});
-    emu::device_shared_bytes = 2048;
-    test_backward<T>({1, 5, 40, 136, 0.1, true, true});
+    test_backward<T>({1, 5, 1200, 24, 0.02, true, true});
+    test_backward<T>({1, 3, 24, 136, 0.1, true, true});
     emu::device_shared_bytes = usual;
   });
   Buffer<float> empty(0);

@@ -16,7 +16,8 @@
 
 #include "runtime.h"
 #undef __forceinline__
-#define __forceinline__ inline
+// Always: the traffic model takes a call site for an instruction.
+#define __forceinline__ inline __attribute__((always_inline))
 #undef __shared__
 #define __shared__ EMULATOR_use_LETS_SHARED_ARRAY_instead_of___shared__
 

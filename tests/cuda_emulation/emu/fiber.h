@@ -19,6 +19,11 @@ class Fiber {
   [[noreturn]] void finish();
   void recycle();  // after finish() or instead of it: the stack may be used again
 
+  bool owns(const void* address) const {
+    const auto* byte = static_cast<const char*>(address);
+    return byte >= memory_ && byte < memory_ + kGuardBytes + kStackBytes;
+  }
+
   static void started();  // first thing a fiber does
 
  private:

@@ -1,6 +1,9 @@
 // gpu.h on the emulator: the same names as kernels/gpu_device.h.
 #pragma once
 #include "emu/cuda_emu.h"
+#ifdef EMU_TRAFFIC
+#include "emu/traffic.h"
+#endif
 
 #define LETS_SHARED_ARRAY(T, name, size)                      \
   T(&name)                                                    \
@@ -32,6 +35,35 @@ struct Launch {
 template <typename T>
 T* dynamic_shared() {
   return static_cast<T*>(emu::dynamic_shared());
+}
+
+#ifdef EMU_TRAFFIC
+// A compiler may split a wide access, so it is counted here and hidden from the instrumentation.
+template <typename Word>
+__forceinline__ Word read_word(const Word* address) {
+  Word word;
+  emu::count_access(address, sizeof(Word), false);
+  emu::copy_uncounted(&word, address);
+  return word;
+}
+template <typename Word>
+__forceinline__ void write_word(Word* address, const Word& word) {
+  emu::count_access(address, sizeof(Word), true);
+  emu::copy_uncounted(address, &word);
+}
+#else
+template <typename Word>
+Word read_word(const Word* address) {
+  return *address;
+}
+template <typename Word>
+void write_word(Word* address, const Word& word) {
+  *address = word;
+}
+#endif
+template <typename Word>
+__forceinline__ Word read_constant_word(const Word* address) {
+  return read_word(address);
 }
 
 inline void grid_sync(emu::Site site = emu::Site::here()) { emu::sync_grid(site); }

@@ -70,6 +70,7 @@ void start_block(int64_t number) {
 }
 
 void end_blocks() {
+  if (count_blocks_done) count_blocks_done();
   for (auto& block : current_launch->blocks) {
     for (Thread* t : block->threads) {
       t->fiber.recycle();

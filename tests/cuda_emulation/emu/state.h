@@ -66,6 +66,9 @@ std::string format(const char* text, ...) __attribute__((format(printf, 1, 2)));
 [[noreturn]] void fail(const std::string& message);
 void release_block_barrier(Block* block);
 
+// Of the traffic model; null without it.
+__attribute__((weak)) void count_blocks_done();
+
 void open_shared_memory(Block* block);
 void close_shared_memory(Block* block);
 void end_of_launch_shared_memory();
