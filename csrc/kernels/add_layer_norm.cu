@@ -9,7 +9,7 @@ constexpr int kThreads = 128;
 // A block per row. The row waits in shared memory as fp32 between the passes for mean, variance and
 // result, so global memory is read once.
 template <typename T, int kVector>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 8)
     add_layer_norm_kernel(AddLayerNormParams<T> p, int64_t num_rows) {
   constexpr int kBytes = kVector * sizeof(T);
   LETS_SHARED_ARRAY(float, scratch, 33);

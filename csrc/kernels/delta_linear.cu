@@ -97,7 +97,7 @@ __device__ __forceinline__ void add_rows(const DeltaLinearCudaParams<T>& p,
 
 // One block: kRows rows, a range of columns, and all tasks that read the same x.
 template <typename T, int kRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     delta_linear_kernel(DeltaLinearCudaParams<T> p, TileShape shape) {
   const gpu::RowTile<T, kRows> tile{gpu::dynamic_shared<T>()};
   auto* entries = reinterpret_cast<Entry<T>*>(
