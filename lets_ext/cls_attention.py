@@ -28,7 +28,7 @@ def cls_attention(
     attn_bias: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """Attend from one query per sequence, head and task (DESIGN section 4).
+    """Attend from one query per sequence, head and task (exact algebra beyond METHOD section 4).
 
     With z_h = (W_K,h + D_K,h)ᵀ q_h: scores_h = scale (q_h · key_h + z_h · x) + attn_bias_h,
     p = softmax over the attended keys, ctx_h = p · value_h + (W_V,h + D_V,h)(p · x) + value_bias_h.

@@ -1,4 +1,4 @@
-"""The command line `lets`: one function per verb and no logic in it (DESIGN section 7).
+"""The command line `lets`: one function per verb and no logic in it.
 
 A verb is a plain function of a module of this package, registered below. It imports what it needs
 in its body, so that `lets --help` and `lets ops` need neither torch nor the compiled extension.
