@@ -36,13 +36,19 @@ struct DeltaLinearPlan {
   bool stream_stores;    // the result is larger than the caches near a core
 };
 
-template <typename T>
+// A vector of outputs that is a whole cache line is stored straight from registers: a strip of
+// tokens at a time, which keeps x near L1. Half lines visited twice would fall out of L1 in between
+// where rows are a multiple of 4 KB apart.
+constexpr bool turns_in_registers(Isa isa) { return isa == Isa::kAvx512; }
+
+template <Isa isa, typename T>
 DeltaLinearPlan delta_linear_plan(const DeltaLinearParams<T>& p, int64_t nnz, int64_t num_threads) {
   constexpr int64_t kStrip = 16, kL2Bytes = 400 * 1024, kWorthAThread = 1 << 15;
   constexpr int64_t kStreamBytes = 4 << 20;
   DeltaLinearPlan plan{};
   const int64_t row_bytes = p.in_features * static_cast<int64_t>(sizeof(Accumulator<T>));
-  plan.token_block = 4 * kStrip;  // as many as the accumulators hold, if x still fits L2
+  // As many as the accumulators hold, if x still fits L2.
+  plan.token_block = turns_in_registers(isa) ? kStrip : 4 * kStrip;
   while (plan.token_block > kStrip &&
          (plan.token_block * row_bytes > kL2Bytes || plan.token_block - kStrip >= p.num_tokens))
     plan.token_block -= kStrip;

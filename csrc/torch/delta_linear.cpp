@@ -31,8 +31,8 @@ void run(DeltaLinearParams<T> p, const Tensor& values, const int32_t* permutatio
   } else {
     p.values = const_data<Accumulator<T>>(values);
   }
-  const auto plan = delta_linear_plan(p, nnz, torch::stable::get_num_threads());
   with_isa([&](auto isa) {
+    const auto plan = delta_linear_plan<isa()>(p, nnz, torch::stable::get_num_threads());
     parallel_chunks(plan.num_chunks, [&](int64_t chunk) {
       delta_linear_cpu<isa(), T>(p, plan, chunk, thread_scratch(plan.scratch_bytes));
     });
