@@ -5,6 +5,13 @@
 namespace lets {
 namespace {
 
+template <typename A>
+inline Vec<A> sparse_sum(const int32_t* col, const A* values, int32_t e, int32_t end, const A* x) {
+  Vec<A> sum{};
+  for (; e < end; ++e) sum += broadcast(values[e]) * load(x + col[e] * kStrip);
+  return sum;
+}
+
 // The square of kLanes outputs from o on and kLanes tokens from t on. Base and out are walked along
 // their rows, a few rows at a time, which the prefetchers follow; nothing goes through memory
 // between the sums and the results.
@@ -13,13 +20,16 @@ inline void linear_square(const DeltaSlice<T>& s, const Accumulator<T>* x, int64
                           int64_t outputs) {
   using A = Accumulator<T>;
   constexpr int W = kLanes<A>;
+  const int32_t* crow = s.crow + o;
+  const int32_t* col = s.col;
+  const A* values = s.values;
+  x += t;
   Vec<A> sums[W];
 #pragma GCC unroll 16
   for (int i = 0; i < W; ++i) {
     sums[i] = Vec<A>{};
     if (!whole && i >= outputs) continue;
-    for (int32_t e = s.crow[o + i]; e < s.crow[o + i + 1]; ++e)
-      sums[i] += broadcast(s.values[e]) * load(x + s.col[e] * kStrip + t);
+    sums[i] = sparse_sum<A>(col, values, crow[i], crow[i + 1], x);
   }
   transpose<A>(sums);
   const auto get = [&](const T* p) { return whole ? load(p) : load_part(p, outputs); };
