@@ -38,6 +38,37 @@ void add_delta(const TailLinear<T>& linear, const int32_t* crow, const Accumulat
   }
 }
 
+// The same for one row of activations. Products first, in one long loop, then the sums of outputs
+// as masked vectors: a loop per output ends after two to four entries, where the processor cannot
+// foresee it (2.7 ns an entry against 1.1).
+template <typename T>
+void add_delta_row(const TailLinear<T>& linear, const int32_t* crow, const Accumulator<T>* row,
+                   int64_t begin, int64_t end, Accumulator<T>* out) {
+  using A = Accumulator<T>;
+  constexpr int W = kLanes<A>;
+  constexpr int32_t kEntries = 512;
+  A products[kEntries + W];
+  for (int64_t o = begin; o < end;) {
+    const int32_t first = crow[o];
+    int64_t last = o + 1;
+    while (last < end && crow[last + 1] - first <= kEntries) ++last;
+    if (crow[last] - first > kEntries) {  // an output that is longer than the buffer
+      add_delta<1>(linear, crow, row, o, last, out);
+      o = last;
+      continue;
+    }
+    for (int32_t e = first; e < crow[last]; ++e)
+      products[e - first] = widen(linear.values[e]) * row[linear.col[e]];
+    store(products + (crow[last] - first), Vec<A>{});
+    for (; o < last; ++o) {
+      Vec<A> sum{};
+      for (int32_t e = crow[o]; e < crow[o + 1]; e += W)
+        sum += first_lanes<A>(load(products + (e - first)), crow[o + 1] - e);
+      out[o] += sum_lanes<A>(sum);
+    }
+  }
+}
+
 // out[:, begin:end] = rows (W + delta)^T + bias for the rows of all tasks.
 template <typename T>
 void linear_panel(const TailLinear<T>& linear, const Accumulator<T>* rows, int64_t num_tasks,
@@ -57,6 +88,10 @@ void linear_panel(const TailLinear<T>& linear, const Accumulator<T>* rows, int64
         for (int64_t o = begin; o < end; ++o) block[i * ld + o] += widen(bias[o]);
       }
       if (!crow) continue;
+      if (count == 1) {
+        add_delta_row(linear, crow, rows + r * in, begin, end, block);
+        continue;
+      }
       with_rows(count, [&](auto tile) {
         add_delta<decltype(tile)::value>(linear, crow, rows + r * in, begin, end, block);
       });

@@ -127,6 +127,16 @@ inline void store_part(T* p, Vec<Accumulator<T>> v, int64_t count) {
   }
 }
 
+// v with zeros from lane `count` on; count may be larger than there are lanes.
+template <typename A>
+inline Vec<A> first_lanes(Vec<A> v, int32_t count) {
+  using Int = std::conditional_t<sizeof(A) == 8, int64_t, int32_t>;
+  using Ints = typename VecOf<Int, kLanes<A>>::type;
+  Ints lane;
+  for (int i = 0; i < kLanes<A>; ++i) lane[i] = i;
+  return lane < (Ints{} + static_cast<Int>(count)) ? v : Vec<A>{};
+}
+
 // Sum of the lanes, halves added pairwise.
 template <typename A, int lanes = kLanes<A>>
 inline A sum_lanes(typename VecOf<A, lanes>::type v) {
