@@ -115,6 +115,7 @@ def test_a_high_price_empties_the_policy(tiny_encoder, tiny_task, tiny_config):
     dear = run(tiny_encoder, data, tiny_config, cost_power=100.0, **settings)
     assert dear.state.history[-1]["expected_gflop"] <= free.state.history[-1]["expected_gflop"]
 
+
 def test_weights_warm_up_before_the_selectors_move(tiny_encoder, tiny_task, tiny_config):
     data = tiny_task()
     result = run(tiny_encoder, data, tiny_config, warmup_epochs=1.0, num_train_epochs=0.2)
