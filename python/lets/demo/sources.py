@@ -85,7 +85,7 @@ DEMO_TASKS = (
         labels=("business", "entertainment", "politics", "sports", "tech"),
         read=_read_topics,
         max_length=64,
-        train_rows=800,
+        train_rows=600,
         dev_rows=500,
         question="What is the article about?",
     ),
