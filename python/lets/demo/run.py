@@ -77,7 +77,9 @@ def _train(
     encoder: Encoder, demo: DemoTask, folder: Path, seed: int, progress: Progress
 ) -> Trained:
     data = demo.load(seed)
-    config = load_recipe("demo", demo.name).override({"seed": seed, "max_seq_length": demo.max_length})
+    config = load_recipe("demo", demo.name).override(
+        {"seed": seed, "max_seq_length": demo.max_length}
+    )
     work = folder / "work" / demo.name
     fitted = fit(encoder, data, config, work / "lets", progress)
     full = full_finetune(encoder, data, config, work / "full", progress)
