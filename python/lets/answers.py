@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lets.encoder import Encoder
+from lets.errors import LetsError
 from lets.run.engine import Engine
 from lets.run.output import TaskOutput
 from lets.tokens import Texts
@@ -18,8 +19,14 @@ def answer(
 
     Returns:
         Per text {"text", "answers": {task: {"label", "score"} or {"error"}}}.
+
+    Raises:
+        LetsError: no task can answer.
     """
     outputs = Engine.from_pretrained(encoder, packs, batch_size=batch_size)(texts)
+    errors = [output.error for output in outputs.values()]
+    if all(errors):  # nobody answers: the input is wrong
+        raise LetsError("; ".join(dict.fromkeys(error for error in errors if error)))
     answers = {name: _entries(output, len(texts)) for name, output in outputs.items()}
     return [
         {

@@ -67,7 +67,7 @@ class Encoder:
         self._embeddings = parts.embeddings.to(self.device, dtype)
         projection = getattr(parts, "embeddings_project", None)
         self._project = None if projection is None else projection.to(self.device, dtype)
-        _check_cls_first(tokenizer, source)
+        _check_tokenizer(tokenizer, source)
 
     @classmethod
     def from_pretrained(
@@ -215,14 +215,20 @@ def _check_complete(loaded: Any, source: str) -> None:
         )
 
 
-def _check_cls_first(tokenizer: Any, source: str) -> None:
-    """The pooling reads row 0, so that is where the tokenizer must put its [CLS]."""
+def _check_tokenizer(tokenizer: Any, source: str) -> None:
+    """It must know words and, because the pooling reads row 0, put its [CLS] there."""
     if tokenizer is None:
         return
     ids = tokenizer("a")["input_ids"]
     if tokenizer.cls_token_id is None or ids[:1] != [tokenizer.cls_token_id]:
         raise LetsError(
             f"encoder: {source}: the tokenizer must put its [CLS] token first, got tokens {ids}"
+        )
+    if set(tokenizer.get_vocab().values()) <= set(tokenizer.all_special_ids):
+        # What transformers makes of a folder without a tokenizer's files.
+        raise LetsError(
+            f"encoder: {source}: the tokenizer's vocabulary must hold words, got special tokens "
+            "alone; are the tokenizer's files missing?"
         )
 
 

@@ -110,6 +110,8 @@ def _report(
     batch_size: int,
 ) -> dict[str, Any]:
     check_metric(metric, problem_type)
+    if batch_size < 1:
+        raise LetsError(f"eval: the batch size must be positive, got {batch_size}")
     begun = time.perf_counter()
     parts = []
     for start in range(0, len(rows), batch_size):

@@ -1,4 +1,4 @@
-"""Writing files and folders so that a reader never sees half of one."""
+"""Files and folders of which a reader never sees half, checksums, and JSON without surprises."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def sha256_of_json(value: Any) -> str:
     """Checksum of a JSON value that does not depend on key order or spacing."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """`object_pairs_hook` of a JSON reader that lets no key occur twice."""
+    out = dict(pairs)
+    if len(out) < len(pairs):
+        twice = next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))
+        raise ValueError(f"key {twice!r} occurs twice")
+    return out
 
 
 def write_json(path: str | Path, value: Any) -> None:

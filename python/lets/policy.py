@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lets.errors import LetsError
+from lets.files import unique_keys
 
 FIG2B = ("pppppfppfpff", "pppfffpfffff")
 
@@ -159,7 +160,7 @@ class Policy:
         """Read a policy file; the error names the file."""
         path = Path(path)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
         except OSError as error:
             raise LetsError(f"policy: cannot read {path}: {error.strerror or error}") from error
         except (ValueError, RecursionError) as error:

@@ -16,6 +16,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from lets.errors import LetsError
+from lets.files import unique_keys
 
 MAX_JSON_BYTES = 16 << 20
 MAX_DATA_BYTES = 4 << 30
@@ -54,10 +55,11 @@ def read_bytes(path: Path, max_bytes: int, follow_links: bool = False) -> bytes:
         handle = os.open(path, os.O_RDONLY | no_follow | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise LetsError(f"{path}: cannot be read ({error.strerror or error})") from error
+    info = os.fstat(handle)
+    if not stat.S_ISREG(info.st_mode):  # of a folder no file object can be made
+        os.close(handle)
+        raise LetsError(f"{path}: must be a regular file")
     with os.fdopen(handle, "rb") as file:
-        info = os.fstat(file.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise LetsError(f"{path}: must be a regular file")
         if info.st_size > max_bytes:
             raise LetsError(f"{path}: must be at most {max_bytes} bytes, got {info.st_size}")
         return file.read(max_bytes)
@@ -66,18 +68,13 @@ def read_bytes(path: Path, max_bytes: int, follow_links: bool = False) -> bytes:
 def parse_json(data: bytes, where: str) -> dict[str, Any]:
     """A JSON object without repeated keys and without NaN or infinity."""
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        out = dict(pairs)
-        if len(out) < len(pairs):
-            twice = next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))
-            raise ValueError(f"key {twice!r} occurs twice")
-        return out
-
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is no JSON number")
 
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+        value = json.loads(
+            data.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=refuse
+        )
     except (ValueError, RecursionError) as error:
         raise LetsError(f"{where}: is not valid JSON ({error})") from error
     if not isinstance(value, dict):

@@ -39,10 +39,6 @@ class EncoderShape:
                 f"got {self.hidden_size} and {self.num_heads}"
             )
 
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.num_heads
-
     @classmethod
     def from_config(cls, config: Mapping[str, Any], name: str) -> EncoderShape:
         """Sizes from the fields of a transformers configuration (`config.to_dict()`)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,6 +91,9 @@ class TaskData:
 
     def subset(self, train_rows: int | None, dev_rows: int | None, seed: int = 0) -> TaskData:
         """The same task with at most so many rows, drawn by seed; None keeps all."""
+        for split, count in (("train", train_rows), ("dev", dev_rows)):
+            if count is not None and count < 1:
+                raise LetsError(f"{self.name}: {split} must keep at least one row, got {count}")
 
         def draw(rows: list[TaskRow], count: int | None, seed: int) -> list[TaskRow]:
             if count is None or count >= len(rows):
@@ -138,6 +142,10 @@ def check_labels(name: str, labels: Sequence[str], problem_type: str) -> None:
         return
     if any(not isinstance(label, str) or not label.strip() for label in labels):
         raise LetsError(f"{name}: labels must be names that are not empty, got {list(labels)}")
+    for label in labels:
+        # They are printed on terminals and written to JSON, and a pack's come from strangers.
+        if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in label):
+            raise LetsError(f"{name}: labels must hold no control characters, got {label!r}")
     twice = sorted({label for label in labels if list(labels).count(label) > 1})
     if twice:
         raise LetsError(f"{name}: labels must be different, got {', '.join(twice)} more than once")

@@ -128,15 +128,25 @@ def test_full_fine_tuning_under_the_same_command(files):
     assert scored["score"] == pytest.approx(result["dev_score"], abs=1e-9)
 
 
+def test_batch_size_of_an_evaluation(files, fitted):
+    result = run(
+        "eval", fitted["pack"], "--encoder", files["encoder"], "--validation-file", files["dev"],
+        "--per-device-eval-batch-size", "0", exit_code=2,
+    )  # fmt: skip
+    assert "batch size must be positive, got 0" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (["--max-train-samples", "-1"], "train must keep at least one row, got -1"),
         (["--density", "0"], r"density must be in (0, 1], got 0"),
         (["--density", "1.5"], r"density must be in (0, 1], got 1.5"),
         (["--text-column", "body"], "column 'body' not found; available: text, label"),
         (["--recipe", "huge"], "'huge' is neither a file nor one of demo, paper, small"),
         (["--set", "search.nonsense=1"], "unknown setting 'nonsense'"),
         (["--method", "half"], "must be lets or full, got 'half'"),
+        (["--method", "full", "--policy", "g-1"], "full fine-tuning has none"),
         (["--policy", "g-2"], "must divide the 3 layers"),
     ],
 )

@@ -34,3 +34,10 @@ def test_no_texts(tmp_path):
     pack = save_pack(tmp_path / "pack", make_task(encoder, Policy("ppf", "pff")), encoder)
     with pytest.raises(LetsError, match="at least one text"):
         answer(encoder, [pack], [])
+
+
+def test_no_task_that_can_answer(tmp_path):
+    encoder = make_encoder()
+    pack = save_pack(tmp_path / "pack", make_task(encoder, Policy("ppf", "pff")), encoder)
+    with pytest.raises(LetsError, match=r"^task: the task takes single texts, got pairs of texts$"):
+        answer(encoder, [pack], [("a", "b")])

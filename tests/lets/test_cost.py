@@ -207,7 +207,7 @@ def test_cases_are_ordered_as_the_method_promises(accounting):
 
 @given(st.text("pf", min_size=12, max_size=12), st.text("pf", min_size=12, max_size=12))
 def test_prices_at_hard_choices_are_the_task_cost(input_letters, pool):
-    """STYLE's recursion over 0/1 probabilities meets `task_cost` up to a rounded non-zero each."""
+    """The recursion over 0/1 probabilities meets `task_cost` up to a rounded non-zero each."""
     policy = Policy("p" + input_letters[1:], pool)
     for accounting in ACCOUNTINGS:
         prices = layer_prices(BASE, 128, 0.005, accounting)

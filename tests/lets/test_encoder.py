@@ -208,6 +208,16 @@ def test_a_tokenizer_without_cls_first_is_refused():
         Encoder.from_model(make_bert(), NoSpecialTokens(tokenizer))
 
 
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+    """transformers makes a tokenizer of special tokens out of nothing: every word is unknown."""
+    folder = save_bert(tmp_path / "encoder")
+    for file in folder.iterdir():
+        if "token" in file.name or "vocab" in file.name:
+            file.unlink()
+    with pytest.raises(LetsError, match="vocabulary must hold words, got special tokens alone"):
+        Encoder.from_pretrained(folder)
+
+
 def test_lengths_and_ids_out_of_range():
     encoder = make_encoder()
     for length in (2, 49):

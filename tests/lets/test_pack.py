@@ -360,6 +360,10 @@ def test_links_and_other_kinds_of_files_are_refused(pack, tmp_path):
         with pytest.raises(LetsError, match=f"{name}: must be a regular file"):
             load_pack(pack)
         (pack / name).unlink()
+        (pack / name).mkdir()
+        with pytest.raises(LetsError, match=f"{name}: must be a regular file"):
+            load_pack(pack)
+        (pack / name).rmdir()
         with pytest.raises(LetsError, match=f"{name}: cannot be read"):
             load_pack(pack)
         (pack / name).write_bytes(data)

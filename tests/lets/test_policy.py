@@ -152,6 +152,7 @@ def test_malformed_letters_are_refused(input_letters, pool, message):
         ('{"input": "ppp"}', "missing 'pool'"),
         ('{"input": "ppp", "pool": "fff", "groups": 3}', "unknown 'groups'"),
         ('{"input": 3, "pool": "fff"}', "must be a string"),
+        ('{"input": "ppp", "input": "pff", "pool": "fff"}', "key 'input' occurs twice"),
         ('{"input": "ppp", "pool": "ffff"}', "equally long"),
     ],
 )
@@ -175,6 +176,8 @@ def test_files(tmp_path):
         Policy.from_spec("absent.json", 12)
     with pytest.raises(LetsError, match="cannot read"):
         Policy.from_spec(str(tmp_path), 12)
+    file.write_bytes(b'\xef\xbb\xbf{"input": "ppf", "pool": "fff"}')  # as some editors save it
+    assert Policy.from_json(file) == Policy("ppf", "fff")
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LetsError, match="not JSON"):
         Policy.from_json(file)

@@ -40,6 +40,15 @@ def test_subset_is_drawn_by_seed():
     assert small == data.subset(7, 3, seed=1)
     assert small != data.subset(7, 3, seed=2)
     assert data.subset(None, 100) == data
+    for counts in ((0, None), (None, -1)):
+        with pytest.raises(LetsError, match=r"must keep at least one row, got (0|-1)"):
+            data.subset(*counts)
+
+
+@pytest.mark.parametrize("label", ["a\x1b[31m", "a\nb", "\ud800"])
+def test_labels_that_no_terminal_should_print(label):
+    with pytest.raises(LetsError, match="labels must hold no control characters"):
+        TaskData("t", rows(label), rows("b"), (label, "b"))
 
 
 def test_rows_given_by_hand_are_checked_too():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -88,7 +88,12 @@ def predict(
     for entry in answers:
         typer.echo(entry["text"] if isinstance(entry["text"], str) else " | ".join(entry["text"]))
         for task, found in entry["answers"].items():
-            shown = (
-                found["error"] if "error" in found else f"{found['label']}  {found['score']:.4f}"
-            )
-            typer.echo(f"  {task}: {shown}")
+            typer.echo(f"  {task}: {_shown(task, found)}")
+
+
+def _shown(task: str, found: dict[str, Any]) -> str:
+    if "error" in found:
+        return found["error"].removeprefix(f"{task}: ")
+    if isinstance(found["label"], float):  # regression: the answer is the number
+        return f"{found['score']:.4f}"
+    return f"{found['label']}  {found['score']:.4f}"

@@ -36,6 +36,8 @@ def fit(
 
     if method not in ("lets", "full"):
         raise LetsError(f"--method: must be lets or full, got {method!r}")
+    if method == "full" and policy is not None:
+        raise LetsError("--policy: full fine-tuning has none; leave it out, or --method full")
     inputs = _inputs(data, run, full=method == "full")
     if method == "full":
         full = full_finetune(

@@ -56,7 +56,7 @@ class Stage:
             if not self.file(name).is_file() or sha256_of(self.file(name)) != checksum:
                 raise LetsError(
                     f"{self.file(name)}: is missing or differs from what {path} recorded; "
-                    "remove the folder to run the stage again"
+                    f"remove {path} to run the stage again"
                 )
         return found["result"]
 

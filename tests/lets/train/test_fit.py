@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -94,6 +95,18 @@ def test_a_damaged_result_is_named(tiny_encoder, tiny_task, tiny_config, tmp_pat
     file.write_bytes(file.read_bytes()[:-1] + b"\x00\x01")
     with pytest.raises(ValueError, match=r"mask\.safetensors: is missing or differs"):
         fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
+
+
+def test_the_way_out_of_a_damaged_result(tiny_encoder, tiny_task, tiny_config, tmp_path):
+    data, policy = tiny_task(), Policy("ppp", "ppf")
+    pack = fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy).pack
+    shutil.rmtree(pack)
+    with pytest.raises(ValueError, match=r"remove \S+pack\.json to run the stage again"):
+        fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
+    (tmp_path / "pack.json").unlink()
+    again = fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
+    assert again.skipped == ("prune", "finetune")
+    load_pack(again.pack, tiny_encoder)
 
 
 def test_a_policy_without_live_layers_still_trains_a_head(

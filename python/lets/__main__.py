@@ -1,0 +1,5 @@
+"""`python -m lets`: the command line."""
+
+from lets.cli import main
+
+main()
