@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lets.frozen import ActivationCache, FrozenNeeds
 from lets.layers import FrozenLayer, cached_cls_layer, cls_layer, full_layer, project_qkv
 from lets.quiet import quiet_transformers
 from lets.shape import EncoderShape
-from lets.tokens import Texts, TokenBatch, tokenize
+from lets.tokens import Texts, TokenBatch, tokenize, tokenizer_fingerprint
 from lets.weights import (
     LayerWeights,
     check_finite,
@@ -105,6 +106,11 @@ class Encoder:
     def from_model(cls, model: nn.Module, tokenizer: Any, source: str = "model") -> Encoder:
         """A frozen copy of a loaded transformers model, which may go on training."""
         return cls(copy.deepcopy(getattr(model, "base_model", model)), tokenizer, source)
+
+    @functools.cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """sha256 over the tokenizer's vocabulary and rules."""
+        return tokenizer_fingerprint(self.tokenizer)
 
     def layer(self, index: int) -> FrozenLayer:
         return self._frozen[index]

@@ -70,6 +70,7 @@ def save_pack(
             "source": encoder.source,
             "revision": encoder.revision,
             "fingerprint": encoder.fingerprint,
+            "tokenizer": encoder.tokenizer_fingerprint,
             **_sizes(encoder),
         },
         policy=task.policy,
@@ -193,6 +194,11 @@ def _check_encoder(config: PackConfig, encoder: Encoder, folder: Path) -> None:
             f"{folder / CONFIG}: encoder: the pack is for {wanted['source']} (fingerprint "
             f"{wanted['fingerprint'][:12]}), got {encoder.source} ({encoder.fingerprint[:12]}); "
             "load the encoder that it was trained on"
+        )
+    if wanted["tokenizer"] != encoder.tokenizer_fingerprint:
+        raise LetsError(
+            f"{folder / CONFIG}: encoder: the tokenizer of {encoder.source} must be the one that "
+            "the pack was trained with, but its vocabulary or its rules differ"
         )
     if config.max_length > encoder.max_length:
         raise LetsError(

@@ -42,7 +42,8 @@ class PackConfig:
     """A checked lets_config.json.
 
     Args:
-        encoder: source, revision, fingerprint and sizes of the encoder it was trained on.
+        encoder: source, revision, fingerprints of weights and tokenizer, and sizes of the encoder
+            it was trained on.
         head: Arguments of LayerwiseHead.
         tensors: dtype, shape and sha256 of every tensor of lets_delta.safetensors.
         results: Scores of the training run, by name; for people.
@@ -191,12 +192,13 @@ class _Fields:
 
 def _encoder(data: Any) -> dict[str, Any]:
     fields = _Fields(data, "encoder")
-    fields.only("source", "revision", "fingerprint", *_SIZES)
+    fields.only("source", "revision", "fingerprint", "tokenizer", *_SIZES)
     fields.get("source", str)
     if data["revision"] is not None:
         fields.get("revision", str)
-    if not _SHA256.fullmatch(fields.get("fingerprint", str)):
-        raise LetsError(f"encoder.fingerprint must be a sha256, got {data['fingerprint']!r}")
+    for name in ("fingerprint", "tokenizer"):
+        if not _SHA256.fullmatch(fields.get(name, str)):
+            raise LetsError(f"encoder.{name} must be a sha256, got {data[name]!r}")
     for name in _SIZES:
         fields.size(name)
     return dict(data)

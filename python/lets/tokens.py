@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lets.errors import LetsError
+from lets.files import sha256_of_json
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
@@ -127,3 +128,16 @@ def tokenize(
 ) -> TokenBatch:
     """Token ids of texts or pairs, truncated to `max_length`, padded to the longest or `pad_to`."""
     return collate(encode(tokenizer, texts, max_length), tokenizer.pad_token_id or 0, pad_to)
+
+
+# Case, accents, punctuation, digits, scripts, spaces: where tokenizers of one vocabulary differ.
+_PROBE = "Na\u00efve CAF\u00c9, don't! 12,345.6 x_y@z.org \u4f60\u597d  \U0001f642 state-of-the-art"
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """sha256 over the vocabulary and what becomes of a probing text.
+
+    Equal weights with another vocabulary answer wrongly and without an error: packs name both.
+    """
+    vocabulary = sorted((int(i), token) for token, i in tokenizer.get_vocab().items())
+    return sha256_of_json([vocabulary, list(tokenizer(_PROBE, _PROBE)["input_ids"])])

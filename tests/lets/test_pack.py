@@ -8,15 +8,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.files import sha256_of_json
 from lets.pack import CONFIG, DELTA, load_pack, read_pack, save_pack
 from lets.policy import Policy
 from lets.safe_reader import sha256_of_tensor
+from lets.tokens import tokenizer_fingerprint
 from lets.validate import validate_pack
 from safetensors.torch import load_file, save_file
+from transformers import BertTokenizerFast
 
-from tests.models import make_encoder, make_task, make_texts
+from tests.models import VOCAB, make_bert, make_encoder, make_task, make_texts
 
 POLICY = Policy("ppf", "pff")  # layer 0 bypassed, 1 p-all, 2 f-cls
 
@@ -127,6 +130,29 @@ def test_values_that_are_not_finite_are_not_written(tmp_path, encoder):
     assert not list(tmp_path.iterdir())
 
 
+def make_other_tokenizer(folder, words, **options):
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    return BertTokenizerFast(str(folder / "vocab.txt"), **options)
+
+
+def test_another_tokenizer_is_refused(pack, tmp_path):
+    words = [*VOCAB]
+    i, j = words.index("red"), words.index("blue")
+    words[i], words[j] = words[j], words[i]
+    other = Encoder.from_model(make_bert(), make_other_tokenizer(tmp_path, words))
+    with pytest.raises(LetsError, match=r"the tokenizer of .* must be the one"):
+        load_pack(pack, other)
+
+
+def test_tokenizers_of_one_vocabulary_may_differ_in_their_rules(tmp_path):
+    cased, uncased = (
+        make_other_tokenizer(tmp_path, [*VOCAB, "CAF\u00c9"], do_lower_case=lower)
+        for lower in (False, True)
+    )
+    assert cased.get_vocab() == uncased.get_vocab()
+    assert tokenizer_fingerprint(cased) != tokenizer_fingerprint(uncased)
+
+
 def test_another_encoder_is_refused(pack):
     with pytest.raises(LetsError, match=r"lets_config\.json: encoder: the pack is for tiny-bert"):
         load_pack(pack, make_encoder(seed=1))
@@ -199,6 +225,7 @@ HOSTILE_CONFIGS = {
     "max_length must be int": swap("max_length", True),
     "max_length must be between 3": swap("max_length", 2),
     "encoder.fingerprint must be a sha256": swap("fingerprint", "x", "encoder"),
+    "encoder.tokenizer must be a sha256": swap("tokenizer", "x", "encoder"),
     "encoder.hidden_size must be between": swap("hidden_size", 1 << 40, "encoder"),
     r"samples\[0\] must have texts": swap("text", " ", "samples", 0),
     r"samples\[0\].logits must be a finite number": swap("logits", [10**400, 0.0], "samples", 0),
@@ -370,7 +397,9 @@ def test_links_and_other_kinds_of_files_are_refused(pack, tmp_path):
     load_pack(pack)
 
 
-def test_what_is_no_folder(tmp_path):
+def test_what_is_no_folder(tmp_path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")  # "../x" must not exist
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file", tmp_path / "none", "../x", "name"):
         with pytest.raises(LetsError, match="must be the folder of a task pack or a hub id"):
