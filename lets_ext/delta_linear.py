@@ -10,7 +10,7 @@ from lets_ext.layout import Delta
 
 
 def delta_linear(base: Tensor, x: Tensor, delta: Delta, bias: Tensor | None = None) -> Tensor:
-    """Compute ``base + x @ delta.T + bias`` for T tasks at once (METHOD section 5).
+    """Compute ``base + x @ delta.T + bias`` for T tasks at once (METHOD section 4).
 
     A leading 1 means that all tasks share the tensor. Differentiable in base, x, values and bias;
     deterministic, whatever the number of threads.

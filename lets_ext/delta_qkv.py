@@ -9,7 +9,7 @@ from lets_ext.layout import Delta
 
 
 def delta_qkv(base: Tensor, x: Tensor, delta: Delta, bias: Tensor | None = None) -> Tensor:
-    """Compute the QKV of T tasks from the cached QKV of the frozen encoder (METHOD section 5).
+    """Compute the QKV of T tasks from the cached QKV of the frozen encoder (METHOD section 4).
 
     The same product as `delta_linear`, whose dispatcher op it calls, with O = 3 * I.
 

@@ -99,7 +99,8 @@ class Encoder:
             raise
         except Exception as error:  # transformers raises many kinds for a path that is no model
             first_line = str(error).strip().split("\n")[0]
-            raise LetsError(f"encoder: cannot load {source}: {first_line}") from error
+            missing = "" if Path(source).exists() else "no such folder here; as a hub id: "
+            raise LetsError(f"encoder: cannot load {source}: {missing}{first_line}") from error
         return cls(model, tokenizer, source, revision, dtype, device)
 
     @classmethod
