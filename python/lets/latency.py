@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -79,15 +81,18 @@ def onnx_runtime_forward(
 def _export(model: nn.Module, path: Path) -> None:
     example = {name: torch.ones(2, 7, dtype=torch.long) for name in _INPUTS}
     dynamic = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
-    torch.onnx.export(
-        _LogitsOnly(model.eval()),
-        tuple(example.values()),
-        str(path),
-        dynamo=True,
-        dynamic_shapes=(dynamic,) * len(example),
-        external_data=False,
-        verbose=False,
-    )
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, we do not
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _LogitsOnly(model.eval()),
+            tuple(example.values()),
+            str(path),
+            dynamo=True,
+            dynamic_shapes=(dynamic,) * len(example),
+            external_data=False,
+            verbose=False,
+        )
 
 
 class _LogitsOnly(nn.Module):
