@@ -20,13 +20,22 @@ STABLE_TORCH_LIBRARY(lets_ext, m) {
       "int num_tasks) -> Tensor");
 
   // One query per sequence, head and task against cached keys and values.
-  // Returns ctx [T, B, H] and what backward needs: p [B, T, A, S], z and px [B, T, A, H] or [0].
+  // Returns ctx [T, B, H] and, if `save`, what backward needs: p [B, T, A, S], z and px
+  // [B, T, A, H] or [0].
   m.def(
       "cls_attention(Tensor q, Tensor x, Tensor? key, Tensor? value, Tensor? key_weight, "
       "Tensor? value_weight, Tensor? key_crow_indices, Tensor? key_col_indices, "
       "Tensor? key_values, Tensor? value_crow_indices, Tensor? value_col_indices, "
       "Tensor? value_values, Tensor? value_bias, Tensor? key_mask, Tensor? attn_bias, "
-      "int num_heads, float scale) -> (Tensor, Tensor, Tensor, Tensor)");
+      "int num_heads, float scale, bool save) -> (Tensor, Tensor, Tensor, Tensor)");
+  // Gradients of q [T, B, H] and of the scaled scores [B, T, A, S], and what the others are made
+  // of: (W_V + D_V)^T grad and ds . x, both [B, T, A, H] or [0].
+  m.def(
+      "cls_attention_bwd(Tensor grad, Tensor x, Tensor probs, Tensor? key, Tensor? value, "
+      "Tensor? key_weight, Tensor? value_weight, Tensor? key_crow_indices, "
+      "Tensor? key_col_indices, Tensor? key_values, Tensor? value_crow_indices, "
+      "Tensor? value_col_indices, Tensor? value_values, Tensor? key_mask, int num_heads, "
+      "float scale) -> (Tensor, Tensor, Tensor, Tensor)");
   // out = LN(h + gelu(h W1^T + b1) W2^T + b2), h = LN(residual + ctx W_O^T + b_O), deltas added.
   m.def(
       "cls_tail(Tensor ctx, Tensor residual, Tensor out_weight, Tensor up_weight, "

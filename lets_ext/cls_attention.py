@@ -46,7 +46,7 @@ def cls_attention(
         key_mask: True = attend; where a sequence attends to nothing, all probabilities are zero.
             bool [B, S]
         attn_bias: Added to the scores of every sequence. [A, S]
-        scale: Factor of the scores; 1 / sqrt(H / A) by default.
+        scale: Factor of the scores, not 0; 1 / sqrt(H / A) by default.
 
     Returns:
         [T, B, H]
@@ -59,7 +59,9 @@ def cls_attention(
             )
     if q.dim() != 3:
         raise ValueError(f"cls_attention: q must have shape [T, B, H], got {list(q.shape)}")
-    return torch.ops.lets_ext.cls_attention.default(
+    if scale == 0:
+        raise ValueError("cls_attention: scale must not be 0, got 0")
+    tensors = (
         q,
         x,
         key,
@@ -71,9 +73,11 @@ def cls_attention(
         value_bias,
         key_mask,
         attn_bias,
-        num_heads,
-        _default_scale(q, num_heads) if scale is None else scale,
-    )[0]
+    )
+    # Without a gradient to come, the rows that backward reads are not written.
+    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    factor = _default_scale(q, num_heads) if scale is None else scale
+    return torch.ops.lets_ext.cls_attention.default(*tensors, num_heads, factor, save)[0]
 
 
 def cls_attention_ref(
@@ -137,19 +141,20 @@ def _parts(name: str, delta: Delta | None, q: Tensor) -> tuple[Tensor | None, ..
 
 def _fake(
     q, x, key, value, key_weight, value_weight, key_crow, key_col, key_values, value_crow,
-    value_col, value_values, value_bias, key_mask, attn_bias, num_heads, scale,
+    value_col, value_values, value_bias, key_mask, attn_bias, num_heads, scale, save,
 ):  # fmt: skip
     num_tasks, batch, hidden = q.shape
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    rows = (batch, num_tasks, num_heads)
-    probs = q.new_empty(*rows, x.shape[2], dtype=wide)
-    z_shape = (0,) if key_weight is None and key_values is None else (*rows, hidden)
-    px_shape = (0,) if value_weight is None and value_values is None else (*rows, hidden)
+
+    def rows(needed: bool, features: int) -> Tensor:
+        shape = (batch, num_tasks, num_heads, features) if needed and save else (0,)
+        return q.new_empty(shape, dtype=wide)
+
     return (
         torch.empty_like(q, memory_format=torch.contiguous_format),
-        probs,
-        q.new_empty(z_shape, dtype=wide),
-        q.new_empty(px_shape, dtype=wide),
+        rows(True, x.shape[2]),
+        rows(key_weight is not None or key_values is not None, hidden),
+        rows(value_weight is not None or value_values is not None, hidden),
     )
 
 

@@ -94,6 +94,15 @@ void masked_softmax(A* scores, const uint8_t* mask, int64_t valid) {
   for (int64_t s = 0; s < valid; ++s) scores[s] = attended ? scores[s] * inverse : A(0);
 }
 
+// scores * p - p (p . scores), in place; keys that are not attended to have no p.
+template <typename A>
+void softmax_gradient(A* scores, const A* probs, const uint8_t* mask, int64_t valid) {
+  A mean = 0;
+  for (int64_t s = 0; s < valid; ++s) mean += mask && !mask[s] ? A(0) : probs[s] * scores[s];
+  for (int64_t s = 0; s < valid; ++s)
+    scores[s] = mask && !mask[s] ? A(0) : probs[s] * (scores[s] - mean);
+}
+
 // Scores, softmax, p . x and p . value of a group of (task, head) rows that read the same tokens.
 template <typename T>
 void scores_chunk(const ClsAttentionParams<T>& p, int64_t chunk) {
@@ -137,7 +146,11 @@ void scores_chunk(const ClsAttentionParams<T>& p, int64_t chunk) {
       scores[s] *= scale;
       if (p.attn_bias) scores[s] += widen(p.attn_bias[head * p.length + s]);
     }
-    masked_softmax(scores, mask, valid);
+    if (p.forward_probs) {
+      softmax_gradient(scores, p.forward_probs + (first + r) * p.length, mask, valid);
+    } else {
+      masked_softmax(scores, mask, valid);
+    }
     for (int64_t s = valid; s < p.length; ++s) scores[s] = 0;
   }
   if (p.px) {

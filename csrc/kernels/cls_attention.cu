@@ -82,6 +82,15 @@ __device__ void write_rows(const gpu::ClsBlock<T, kRows>& b, float* out) {
     out[b.index(i / b.hidden) * b.hidden + i % b.hidden] = b.z[i];
 }
 
+template <typename T, int kRows>
+__device__ void weigh_tokens(const gpu::ClsBlock<T, kRows>& b) {
+  if (b.p.forward_probs) {
+    gpu::softmax_gradient_rows(b);
+  } else {
+    gpu::softmax_rows(b);
+  }
+}
+
 template <typename T, int kRows, int kVector>
 __global__ void __launch_bounds__(gpu::kClsThreads, 2)
     cls_attention_kernel(ClsAttentionParams<T> p, SharedPlan plan) {
@@ -98,7 +107,7 @@ __global__ void __launch_bounds__(gpu::kClsThreads, 2)
     gpu::score_tokens<T, kRows, kVector, kPair>(b, has_z);
     if (has_z) write_rows(b, p.z);
     __syncthreads();
-    gpu::softmax_rows(b);
+    weigh_tokens(b);
     __syncthreads();
     if (has_px) {
       gpu::average_tokens<T, kRows, kPair>(b);
@@ -134,7 +143,7 @@ __global__ void __launch_bounds__(gpu::kClsThreads, 2)
     gpu::score_tokens_tensor(b, has_z);
     if (has_z) write_rows(b, p.z);
     __syncthreads();
-    gpu::softmax_rows(b);
+    weigh_tokens(b);
     __syncthreads();
     gpu::average_tokens_tensor(b, has_px);
     __syncthreads();

@@ -208,6 +208,25 @@ __device__ void softmax_rows(const ClsBlock<T, kRows>& b) {
   }
 }
 
+// probs = scores * p - p (p . scores) with the forward pass's p, in place of softmax_rows. Keys
+// that are not attended to have scores of -inf and no p.
+template <typename T, int kRows>
+__device__ void softmax_gradient_rows(const ClsBlock<T, kRows>& b) {
+  const int lane = threadIdx.x % 32;
+  for (int r = threadIdx.x / 32; r < b.num_rows; r += kClsWarps) {
+    float* scores = b.probs + r * b.probs_stride;
+    const float* probs = b.p.forward_probs + b.index(r) * b.length;
+    float mean = 0;
+    for (int s = lane; s < b.length; s += 32)
+      mean += scores[s] == -INFINITY ? 0.0f : probs[s] * scores[s];
+    mean = warp_sum(mean);
+    for (int s = lane; s < b.length; s += 32) {
+      scores[s] = scores[s] == -INFINITY ? 0.0f : probs[s] * (scores[s] - mean);
+      if (b.p.probs) b.p.probs[b.index(r) * b.length + s] = scores[s];
+    }
+  }
+}
+
 // z = p . x: a thread owns kPair features of all rows.
 template <typename T, int kRows, int kPair>
 __device__ void average_tokens(const ClsBlock<T, kRows>& b) {

@@ -1,6 +1,10 @@
 // One query per sequence, head and task; keys and values of a task are never formed. Torch-free.
 //   z = (W_K,h + D_K,h)^T q_h, scores = scale (q_h . key + z . x) + attn_bias, p = softmax over the
 //   attended keys, px = p . x, ctx = p . value + (W_V,h + D_V,h) px + value_bias.
+// The gradient has the same shape, with keys and values in each other's place. With g for q and the
+// softmax's derivative for the softmax:
+//   z = (W_V,h + D_V,h)^T g_h, dp = g_h . value + z . x, ds = scale p (dp - p . dp), px = ds . x,
+//   dq = ds . key + (W_K,h + D_K,h) px.
 #pragma once
 #include <cstdint>
 
@@ -42,6 +46,8 @@ struct ClsAttentionParams {
   int64_t num_tasks, batch, length, hidden, num_heads;
   int64_t rows_per_chunk;  // (task, head) rows that one chunk of the middle phase handles
   double scale;
+  // [B, T, A, S] of the forward pass: computes the gradient, ds in place of probs; null: forward.
+  const Accumulator<T>* forward_probs = nullptr;
 };
 
 // Three phases; the chunks of one phase may run in any order and in parallel. kQueries and kContext

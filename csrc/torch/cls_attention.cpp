@@ -88,6 +88,9 @@ struct Projection {
 };
 
 struct Cpu : OnCpu {
+  // The phases hand queries, z, px and probabilities to each other through memory.
+  static constexpr bool kNeedsRows = true;
+
   template <typename T>
   static void run(ClsAttentionParams<T> p, const Tensor&) {
     const bool shared = p.x.task_stride == 0;
@@ -108,6 +111,8 @@ struct Cpu : OnCpu {
 
 #ifdef USE_CUDA
 struct Cuda : OnCuda {
+  static constexpr bool kNeedsRows = false;
+
   template <typename T>
   static void run(const ClsAttentionParams<T>& p, const Tensor& q) {
     const CudaScope scope(kOp, q);
@@ -115,6 +120,79 @@ struct Cuda : OnCuda {
   }
 };
 #endif
+
+// What a call writes: out and, of every (task, head) row, the probabilities, z and px.
+struct Results {
+  Tensor out, probs, z, px;
+};
+
+// Checked arguments that the forward pass and the gradient share.
+struct Call {
+  Tensor q, x;
+  Shape shape;
+  Projection keys, values;
+  OptionalTensor mask, value_bias, scores_bias, forward_probs;
+  double scale;
+
+  // save: z, px and the probabilities are results, not just something to work with.
+  template <typename Device>
+  Results run(bool save) const {
+    const Shape& s = shape;
+    const bool wide_type = q.scalar_type() == ScalarType::Double;
+    const ScalarType wide = wide_type ? ScalarType::Double : ScalarType::Float;
+    const bool write = save || Device::kNeedsRows;
+    const auto wide_tensor = [&](bool needed, int64_t last) {
+      return needed && write ? torch::stable::new_empty(q, {s.batch, s.tasks, s.heads, last}, wide)
+                             : torch::stable::new_empty(q, {0}, wide);
+    };
+    Results r{torch::stable::new_empty(q, {s.tasks, s.batch, s.hidden}),
+              wide_tensor(true, s.length), wide_tensor(keys.reads_x(), s.hidden),
+              wide_tensor(values.reads_x(), s.hidden)};
+    Tensor rows = wide_tensor(false, 0);
+    if (Device::kNeedsRows) rows = torch::stable::new_empty(q, {s.batch, s.tasks, s.hidden}, wide);
+    Device::with_dtype(kOp, q, [&](auto element) {
+      using T = decltype(element);
+      using A = Accumulator<T>;
+      const auto optional = [&](bool needed, Tensor& t) {
+        return needed && write ? mutable_data<A>(t) : nullptr;
+      };
+      Device::template run<T>({const_data<T>(q),
+                               tokens_view<T>(x),
+                               keys.params<T>(),
+                               values.params<T>(),
+                               data_or_null<T>(value_bias),
+                               data_or_null<uint8_t>(mask),
+                               data_or_null<T>(scores_bias),
+                               mutable_data<T>(r.out),
+                               mutable_data<A>(rows),
+                               optional(keys.reads_x(), r.z),
+                               optional(values.reads_x(), r.px),
+                               optional(true, r.probs),
+                               s.tasks,
+                               s.batch,
+                               s.length,
+                               s.hidden,
+                               s.heads,
+                               1,
+                               scale,
+                               data_or_null<A>(forward_probs)},
+                              q);
+    });
+    if (save) return r;
+    const auto nothing = [&] { return torch::stable::new_empty(q, {0}, wide); };
+    return {r.out, nothing(), nothing(), nothing()};
+  }
+};
+
+Shape check_shape(const char* name, const Tensor& q, const Tensor& x, int64_t num_heads) {
+  STD_TORCH_CHECK(q.dim() == 3 && q.size(0) > 0 && q.size(2) > 0, kOp, ": ", name,
+                  " must have shape [T, B, H], got ", shape_string(q));
+  STD_TORCH_CHECK(num_heads > 0 && q.size(2) % num_heads == 0, kOp,
+                  ": num_heads must divide the hidden size ", q.size(2), ", got ", num_heads);
+  STD_TORCH_CHECK(x.dim() == 4, kOp, ": x must have shape [1 or ", q.size(0), ", B, S, H], got ",
+                  shape_string(x));
+  return {q.size(0), q.size(1), x.size(2), q.size(2), num_heads};
+}
 
 template <typename Device>
 std::tuple<Tensor, Tensor, Tensor, Tensor> cls_attention(
@@ -124,47 +202,59 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cls_attention(
     const OptionalTensor& value_crow, const OptionalTensor& value_col,
     const OptionalTensor& value_values, const OptionalTensor& value_bias,
     const OptionalTensor& key_mask, const OptionalTensor& attn_bias, int64_t num_heads,
-    double scale) {
+    double scale, bool save) {
   Device::check_devices(kOp, "q", q, x, key, value, key_weight, value_weight, key_crow, key_col,
                         key_values, value_crow, value_col, value_values, value_bias, key_mask,
                         attn_bias);
-  STD_TORCH_CHECK(q.dim() == 3 && q.size(0) > 0 && q.size(2) > 0, kOp,
-                  ": q must have shape [T, B, H], got ", shape_string(q));
-  STD_TORCH_CHECK(num_heads > 0 && q.size(2) % num_heads == 0, kOp,
-                  ": num_heads must divide the hidden size ", q.size(2), ", got ", num_heads);
-  STD_TORCH_CHECK(x.dim() == 4, kOp, ": x must have shape [1 or ", q.size(0), ", B, S, H], got ",
-                  shape_string(x));
-  const Shape s{q.size(0), q.size(1), x.size(2), q.size(2), num_heads};
+  const Shape s = check_shape("q", q, x, num_heads);
   const ScalarType dtype = q.scalar_type();
-  const Tensor q_c = torch::stable::contiguous(q), x_c = check_tokens("x", x, q, s);
-  const Projection keys("key", "key_weight", q, s, key, key_weight, key_crow, key_col, key_values);
-  const Projection values("value", "value_weight", q, s, value, value_weight, value_crow, value_col,
-                          value_values);
-  const auto bias = check_matrix("value_bias", value_bias, dtype, s.tasks, s.hidden);
-  const auto mask = check_matrix("key_mask", key_mask, ScalarType::Bool, s.batch, s.length);
-  const auto scores_bias = check_matrix("attn_bias", attn_bias, dtype, s.heads, s.length);
+  const Call call{
+      torch::stable::contiguous(q),
+      check_tokens("x", x, q, s),
+      s,
+      Projection("key", "key_weight", q, s, key, key_weight, key_crow, key_col, key_values),
+      Projection("value", "value_weight", q, s, value, value_weight, value_crow, value_col,
+                 value_values),
+      check_matrix("key_mask", key_mask, ScalarType::Bool, s.batch, s.length),
+      check_matrix("value_bias", value_bias, dtype, s.tasks, s.hidden),
+      check_matrix("attn_bias", attn_bias, dtype, s.heads, s.length),
+      {},
+      scale};
+  const Results r = call.template run<Device>(save);
+  return {r.out, r.probs, r.z, r.px};
+}
 
-  const ScalarType wide = dtype == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  const auto wide_tensor = [&](bool needed, int64_t last) {
-    return needed ? torch::stable::new_empty(q, {s.batch, s.tasks, s.heads, last}, wide)
-                  : torch::stable::new_empty(q, {0}, wide);
-  };
-  Tensor out = torch::stable::new_empty(q, {s.tasks, s.batch, s.hidden});
-  Tensor rows = torch::stable::new_empty(q, {s.batch, s.tasks, s.hidden}, wide);
-  Tensor probs = wide_tensor(true, s.length);
-  Tensor z = wide_tensor(keys.reads_x(), s.hidden), px = wide_tensor(values.reads_x(), s.hidden);
-  Device::with_dtype(kOp, q, [&](auto element) {
-    using T = decltype(element);
-    using A = Accumulator<T>;
-    Device::template run<T>(
-        {const_data<T>(q_c), tokens_view<T>(x_c), keys.params<T>(), values.params<T>(),
-         data_or_null<T>(bias), data_or_null<uint8_t>(mask), data_or_null<T>(scores_bias),
-         mutable_data<T>(out), mutable_data<A>(rows), keys.reads_x() ? mutable_data<A>(z) : nullptr,
-         values.reads_x() ? mutable_data<A>(px) : nullptr, mutable_data<A>(probs), s.tasks, s.batch,
-         s.length, s.hidden, s.heads, 1, scale},
-        q);
-  });
-  return {out, probs, z, px};
+template <typename Device>
+std::tuple<Tensor, Tensor, Tensor, Tensor> cls_attention_bwd(
+    const Tensor& grad, const Tensor& x, const Tensor& probs, const OptionalTensor& key,
+    const OptionalTensor& value, const OptionalTensor& key_weight,
+    const OptionalTensor& value_weight, const OptionalTensor& key_crow,
+    const OptionalTensor& key_col, const OptionalTensor& key_values,
+    const OptionalTensor& value_crow, const OptionalTensor& value_col,
+    const OptionalTensor& value_values, const OptionalTensor& key_mask, int64_t num_heads,
+    double scale) {
+  Device::check_devices(kOp, "grad", grad, x, probs, key, value, key_weight, value_weight, key_crow,
+                        key_col, key_values, value_crow, value_col, value_values, key_mask);
+  const Shape s = check_shape("grad", grad, x, num_heads);
+  const bool wide = grad.scalar_type() == ScalarType::Double;
+  STD_TORCH_CHECK(probs.numel() == s.batch * s.tasks * s.heads * s.length &&
+                      probs.scalar_type() == (wide ? ScalarType::Double : ScalarType::Float),
+                  kOp, ": probs must be those of the forward pass, [", s.batch, ", ", s.tasks, ", ",
+                  s.heads, ", ", s.length, "], got ", shape_string(probs));
+  const Call call{
+      torch::stable::contiguous(grad),
+      check_tokens("x", x, grad, s),
+      s,
+      Projection("value", "value_weight", grad, s, value, value_weight, value_crow, value_col,
+                 value_values),
+      Projection("key", "key_weight", grad, s, key, key_weight, key_crow, key_col, key_values),
+      check_matrix("key_mask", key_mask, ScalarType::Bool, s.batch, s.length),
+      {},
+      {},
+      torch::stable::contiguous(probs),
+      scale};
+  const Results r = call.template run<Device>(true);
+  return {r.out, r.probs, r.z, r.px};
 }
 
 }  // namespace
@@ -172,9 +262,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cls_attention(
 
 STABLE_TORCH_LIBRARY_IMPL(lets_ext, CPU, m) {
   m.impl("cls_attention", TORCH_BOX(&lets::cls_attention<lets::Cpu>));
+  m.impl("cls_attention_bwd", TORCH_BOX(&lets::cls_attention_bwd<lets::Cpu>));
 }
 #ifdef USE_CUDA
 STABLE_TORCH_LIBRARY_IMPL(lets_ext, CUDA, m) {
   m.impl("cls_attention", TORCH_BOX(&lets::cls_attention<lets::Cuda>));
+  m.impl("cls_attention_bwd", TORCH_BOX(&lets::cls_attention_bwd<lets::Cuda>));
 }
 #endif

@@ -11,14 +11,15 @@ struct Shape {
   bool one_x, cached, weights;
   bool masked = true;
   int64_t offset = 0;
+  bool gradient = false;
 };
 
 std::string name(const Shape& s) {
   char text[160];
-  snprintf(text, sizeof(text), "cls_attention T=%d B=%d S=%d A=%d D=%d density=%g%s%s%s%s",
-           int(s.tasks), int(s.batch), int(s.length), int(s.heads), int(s.dim), s.density,
-           s.one_x ? " shared x" : "", s.cached ? " cached" : "", s.weights ? " weights" : "",
-           s.offset ? " unaligned" : "");
+  snprintf(text, sizeof(text), "cls_attention%s T=%d B=%d S=%d A=%d D=%d density=%g%s%s%s%s",
+           s.gradient ? " gradient" : "", int(s.tasks), int(s.batch), int(s.length), int(s.heads),
+           int(s.dim), s.density, s.one_x ? " shared x" : "", s.cached ? " cached" : "",
+           s.weights ? " weights" : "", s.offset ? " unaligned" : "");
   return text;
 }
 
@@ -63,6 +64,18 @@ struct Projection {
   }
 };
 
+// One row of [S] per (task, head) that sums up to 1 over the attended tokens.
+void fill_probabilities(const Shape& s, const std::vector<uint8_t>& mask, Buffer<float>& probs) {
+  for (int64_t r = 0; r < probs.size() / s.length; ++r) {
+    const int64_t b = r / (s.tasks * s.heads);
+    double total = 1e-9;
+    std::vector<double> e(s.length);
+    for (int64_t n = 0; n < s.length; ++n)
+      total += e[n] = !s.masked || mask[b * s.length + n] ? std::exp(normal()) : 0;
+    for (int64_t n = 0; n < s.length; ++n) probs.data()[r * s.length + n] = float(e[n] / total);
+  }
+}
+
 template <typename T>
 void test(const Shape& s) {
   const int64_t hidden = s.heads * s.dim, rows = s.batch * s.tasks * s.heads;
@@ -81,25 +94,28 @@ void test(const Shape& s) {
   const double scale = 1 / std::sqrt(double(s.dim));
   const int64_t row = s.length * hidden;
   const bool reads_x = s.weights || s.density >= 0;
-  const ClsAttentionParams<T> p{q.data(),
-                                {x.data(), s.one_x ? 0 : s.batch * row, row, hidden},
-                                key.params(s, hidden),
-                                value.params(s, hidden),
-                                value_bias.data(),
-                                s.masked ? mask.data() : nullptr,
-                                attn_bias.data(),
-                                out.data(),
-                                nullptr,
-                                reads_x ? z.data() : nullptr,
-                                reads_x ? px.data() : nullptr,
-                                probs.data(),
-                                s.tasks,
-                                s.batch,
-                                s.length,
-                                hidden,
-                                s.heads,
-                                0,
-                                scale};
+  Buffer<float> forward(probs.size());
+  fill_probabilities(s, mask, forward);
+  ClsAttentionParams<T> p{q.data(),
+                          {x.data(), s.one_x ? 0 : s.batch * row, row, hidden},
+                          key.params(s, hidden),
+                          value.params(s, hidden),
+                          s.gradient ? nullptr : value_bias.data(),
+                          s.masked ? mask.data() : nullptr,
+                          s.gradient ? nullptr : attn_bias.data(),
+                          out.data(),
+                          nullptr,
+                          reads_x ? z.data() : nullptr,
+                          reads_x ? px.data() : nullptr,
+                          probs.data(),
+                          s.tasks,
+                          s.batch,
+                          s.length,
+                          hidden,
+                          s.heads,
+                          0,
+                          scale,
+                          s.gradient ? forward.data() : nullptr};
   if (cls_attention_cuda(p, nullptr)) return report(name(s), INFINITY, 1);
 
   std::vector<double> exact(out.size()), exact_probs(probs.size()), exact_px(px.size());
@@ -109,6 +125,7 @@ void test(const Shape& s) {
         const int64_t first = ((s.one_x ? 0 : t) * s.batch + b) * s.length;
         std::vector<double> e(s.length);
         double total = 0;
+        const int64_t r = (b * s.tasks + t) * s.heads + a;
         for (int64_t n = 0; n < s.length; ++n) {
           double score = 0;
           for (int64_t d = 0; d < s.dim; ++d) {
@@ -116,12 +133,14 @@ void test(const Shape& s) {
                      key.at(s, x, hidden, t, first + n, a * s.dim + d);
           }
           const bool attended = !s.masked || mask[b * s.length + n];
-          e[n] = attended ? std::exp(score * scale + attn_bias.get(a * s.length + n)) : 0;
-          total += e[n];
+          e[n] = !attended    ? 0
+                 : s.gradient ? score * scale
+                              : std::exp(score * scale + attn_bias.get(a * s.length + n));
+          total += s.gradient ? e[n] * forward.get(r * s.length + n) : e[n];
         }
-        const int64_t r = (b * s.tasks + t) * s.heads + a;
         for (int64_t n = 0; n < s.length; ++n) {
-          if (total > 0) e[n] /= total;
+          if (s.gradient) e[n] = forward.get(r * s.length + n) * (e[n] - total);
+          if (!s.gradient && total > 0) e[n] /= total;
           exact_probs[r * s.length + n] = e[n];
           for (int64_t i = 0; i < hidden; ++i)
             exact_px[r * hidden + i] += e[n] * x.get((first + n) * hidden + i);
@@ -132,7 +151,7 @@ void test(const Shape& s) {
         }
         for (int64_t d = 0; d < s.dim; ++d) {
           exact[(t * s.batch + b) * hidden + a * s.dim + d] +=
-              value_bias.get(t * hidden + a * s.dim + d);
+              s.gradient ? 0 : value_bias.get(t * hidden + a * s.dim + d);
         }
       }
     }
@@ -143,6 +162,10 @@ void test(const Shape& s) {
   check(name(s), out, exact, allowed);
   check(name(s) + dtype + ": probabilities in", probs, exact_probs, allowed);
   if (reads_x) check(name(s) + dtype + ": p . x in", px, exact_px, allowed);
+  if (s.gradient) return;
+  p.z = p.px = p.probs = nullptr;
+  if (cls_attention_cuda(p, nullptr)) return report(name(s), INFINITY, 1);
+  check(name(s) + ", nothing saved", out, exact, allowed);
 }
 
 }  // namespace
@@ -161,6 +184,10 @@ void test_cls_attention() {
     test<T>({1, 2, 1, 1, 1, 0.5, true, true, false});
     test<T>({2, 2, 37, 9, 8, 0.3, true, true, true});
     test<T>({1, 2, 18, 2, 72, 0.05, true, false, true});
+    test<T>({3, 2, 11, 4, 16, 0.1, true, true, false, true, 0, true});
+    test<T>({2, 3, 37, 3, 8, 0.2, true, false, true, true, 0, true});
+    test<T>({2, 2, 9, 2, 8, 0.1, false, true, true, false, 0, true});
+    test<T>({2, 2, 5, 3, 5, 0.2, true, true, true, true, 1, true});
   });
 }
 

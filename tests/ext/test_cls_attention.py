@@ -7,6 +7,7 @@ from tests.isa import each_isa
 from tests.tolerances import assert_close, assert_no_worse
 
 OP = torch.ops.lets_ext.cls_attention.default
+OP_BWD = torch.ops.lets_ext.cls_attention_bwd.default
 LEAVES = ("q", "x", "key", "value", "value_bias", "attn_bias")
 # T, tasks of x, tasks of key and value, B, S, A, H
 SHAPES = [
@@ -83,7 +84,7 @@ def double(value):
 
 def op_arguments(
     q, x, num_heads, key=None, value=None, key_weight=None, value_weight=None, key_delta=None,
-    value_delta=None, value_bias=None, key_mask=None, attn_bias=None,
+    value_delta=None, value_bias=None, key_mask=None, attn_bias=None, save=True,
 ):  # fmt: skip
     """Arguments of the dispatcher op."""
 
@@ -94,7 +95,7 @@ def op_arguments(
 
     weights = (key, value, key_weight, value_weight)
     deltas = (*parts(key_delta), *parts(value_delta))
-    return [q, x, *weights, *deltas, value_bias, key_mask, attn_bias, num_heads, 0.5]
+    return [q, x, *weights, *deltas, value_bias, key_mask, attn_bias, num_heads, 0.5, save]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -159,6 +160,51 @@ def test_half_precision_is_no_worse(shape, dtype):
 def test_registration(case):
     inputs = make_inputs(case=case, dtype=torch.float64, grad=True)
     torch.library.opcheck(OP, op_arguments(**inputs))
+    without = {name: _detached(value) for name, value in inputs.items()}
+    torch.library.opcheck(OP, op_arguments(**without, save=False))
+    out, probs, *_ = OP(*op_arguments(**without))
+    arguments = op_arguments(**without)
+    key_parts, value_parts = arguments[6:9], arguments[9:12]
+    backward = [*arguments[:6][1:2], probs, *arguments[2:6], *key_parts, *value_parts]
+    backward += [without.get("key_mask"), without["num_heads"], 0.5]
+    torch.library.opcheck(OP_BWD, [torch.ones_like(out), *backward])
+
+
+def _detached(value):
+    if isinstance(value, Delta):
+        return Delta(value.layout, value.values.detach())
+    return value.detach() if isinstance(value, torch.Tensor) else value
+
+
+def test_saves_nothing_without_a_gradient():
+    inputs = make_inputs(grad=True)
+    saved = OP(*op_arguments(**inputs))
+    assert all(t.numel() > 0 for t in saved)
+    with torch.no_grad():
+        out, *rest = OP(*op_arguments(**inputs, save=False))
+    assert torch.equal(out, saved[0])
+    assert all(t.numel() == 0 for t in rest)
+    with pytest.raises(RuntimeError, match="save must be True where a gradient is wanted"):
+        OP(*op_arguments(**inputs, save=False))
+
+
+def test_gradients_are_deterministic():
+    inputs = make_inputs((3, 1, 1, 2, 37, 4, 100), grad=True)
+    inputs["key_mask"][0, -5:] = False
+
+    def gradients():
+        return torch.autograd.grad(cls_attention(**inputs).square().sum(), leaves(inputs))
+
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for n in (1, 1, 3):
+            torch.set_num_threads(n)
+            results.append(gradients()[-2:])  # the deltas' values
+    finally:
+        torch.set_num_threads(threads)
+    for again in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], again, strict=True))
 
 
 def test_compiles_to_one_graph():
@@ -270,5 +316,7 @@ def test_rejects_trainable_weights_and_missing_keys():
     inputs = make_inputs()
     with pytest.raises(ValueError, match="key_weight must be frozen"):
         cls_attention(**(inputs | {"key_weight": inputs["key_weight"].clone().requires_grad_()}))
+    with pytest.raises(ValueError, match="scale must not be 0"):
+        cls_attention(**inputs, scale=0.0)
     with pytest.raises(RuntimeError, match="key or key_weight must be given, got neither"):
         cls_attention(**(inputs | {"key": None, "key_weight": None}))
