@@ -4,24 +4,9 @@
 {op, shape, ours, peers, ratios} in milliseconds. `--benchmark-disable` runs everything once.
 """
 
-import statistics
-import time
-
 import pytest
 import torch
-
-
-def interleaved(functions, rounds, repeats):
-    """Median milliseconds of each function; all see the same state of the machine."""
-    times = [[] for _ in functions]
-    for _ in range(rounds):
-        for function, list_of_times in zip(functions, times, strict=True):
-            function()
-            start = time.perf_counter()
-            for _ in range(repeats):
-                function()
-            list_of_times.append((time.perf_counter() - start) / repeats * 1e3)
-    return [statistics.median(t) for t in times]
+from lets.bench.measure import interleaved
 
 
 @pytest.fixture
@@ -32,7 +17,8 @@ def compare(benchmark):
         with torch.inference_mode():
             if benchmark.disabled:
                 rounds, repeats = 1, 1
-            mine, *others = interleaved([ours, *peers.values()], rounds, repeats)
+            timings = interleaved({None: ours, **peers}, rounds, warmup=0, repeats=repeats, lead=1)
+            mine, *others = (1e3 * timing.median for timing in timings.values())
             row = {"op": op, "shape": shape, "threads": torch.get_num_threads(), "ours": mine}
             row["peers"] = dict(zip(peers, others, strict=True))
             row["ratios"] = {name: other / mine for name, other in row["peers"].items()}

@@ -1,0 +1,1 @@
+"""`lets bench`: the engine beside dense fine-tuned models; answers are checked, then timed."""
