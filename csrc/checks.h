@@ -20,6 +20,28 @@ inline std::string shape_string(const Tensor& t) {
   return text + "]";
 }
 
+// As Python spells it; types that no op takes by torch's C++ name.
+inline const char* dtype_name(const Tensor& t) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Bool:
+      return "bool";
+    default:
+      return torch::headeronly::toString(t.scalar_type());
+  }
+}
+
 inline void check_vector(const char* op, const char* name, const Tensor& t, int64_t size,
                          const char* meaning) {
   STD_TORCH_CHECK(t.dim() == 1 && t.size(0) == size, op, ": ", name, " must have shape [", size,
@@ -29,15 +51,16 @@ inline void check_vector(const char* op, const char* name, const Tensor& t, int6
 inline void check_dtype(const char* op, const char* name, const Tensor& t, const char* other,
                         const Tensor& like) {
   STD_TORCH_CHECK(t.scalar_type() == like.scalar_type(), op, ": ", name, " must have the dtype of ",
-                  other, " (", static_cast<int>(like.scalar_type()), "), got ",
-                  static_cast<int>(t.scalar_type()));
+                  other, " (", dtype_name(like), "), got ", dtype_name(t));
 }
 
 inline void check_index(const char* op, const char* name, const Tensor& t, int64_t size,
                         const char* meaning) {
   check_vector(op, name, t, size, meaning);
   STD_TORCH_CHECK(t.scalar_type() == ScalarType::Int && t.is_contiguous(), op, ": ", name,
-                  " must be contiguous int32; build the layout with DeltaLayout.from_csr");
+                  " must be contiguous int32, got ", dtype_name(t),
+                  t.is_contiguous() ? "" : " with strides",
+                  "; build the layout with DeltaLayout.from_csr");
 }
 
 // Calls f with the element type of t as a value of that type.
@@ -53,8 +76,8 @@ decltype(auto) with_dtype(const char* op, const Tensor& t, const F& f) {
     case ScalarType::BFloat16:
       return f(BFloat16{});
     default:
-      STD_TORCH_CHECK(false, op, ": x must be float32, float64, float16 or bfloat16, got dtype ",
-                      static_cast<int>(t.scalar_type()));
+      STD_TORCH_CHECK(false, op, ": x must be float32, float64, float16 or bfloat16, got ",
+                      dtype_name(t));
       return f(float{});
   }
 }

@@ -39,6 +39,7 @@ py::dict build_info() {
   info["x86_isas"] = bool(LETS_HAVE_X86_ISAS);
   info["native_arch"] = bool(LETS_NATIVE);
   info["cuda"] = bool(LETS_HAVE_CUDA);
+  info["cuda_switched_off"] = bool(LETS_CUDA_SWITCHED_OFF);
   info["cuda_archs"] = LETS_HAVE_CUDA ? LETS_CUDA_ARCHS : "";
   return info;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lets_ext._devices import check_devices
 from lets_ext._load import LOADED, require_ops
 
 
@@ -50,6 +51,7 @@ def add_layer_norm_ref(
 
 
 def _fake(x, residual, weight, norm_bias, bias, eps):
+    check_devices("add_layer_norm", x, residual, weight, norm_bias, bias)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     return out, x.new_empty(x.shape[:2], dtype=wide), x.new_empty(x.shape[:2], dtype=wide)

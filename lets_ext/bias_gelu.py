@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lets_ext._devices import check_devices
 from lets_ext._load import LOADED, require_ops
 
 
@@ -28,6 +29,7 @@ def bias_gelu_ref(x: Tensor, bias: Tensor) -> Tensor:
 
 
 def _fake(x, bias):
+    check_devices("bias_gelu", x, bias)
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lets_ext._cls_attention_bwd import backward, setup
+from lets_ext._devices import check_devices
 from lets_ext._load import LOADED, require_ops
 from lets_ext.layout import Delta
 
@@ -143,6 +144,10 @@ def _fake(
     q, x, key, value, key_weight, value_weight, key_crow, key_col, key_values, value_crow,
     value_col, value_values, value_bias, key_mask, attn_bias, num_heads, scale, save,
 ):  # fmt: skip
+    check_devices(
+        "cls_attention", q, x, key, value, key_weight, value_weight, key_crow, key_col, key_values,
+        value_crow, value_col, value_values, value_bias, key_mask, attn_bias,
+    )  # fmt: skip
     num_tasks, batch, hidden = q.shape
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lets_ext._cls_tail_bwd import backward, setup
+from lets_ext._devices import check_devices
 from lets_ext._load import LOADED, require_ops
 from lets_ext.layout import Delta
 
@@ -130,7 +131,8 @@ def _parts(delta: Delta | None) -> tuple[Tensor | None, ...]:
     return delta.values, layout.crow_indices, layout.col_indices, *transposed
 
 
-def _fake(ctx, *_):
+def _fake(ctx, *others):
+    check_devices("cls_tail", ctx, *others)
     return torch.empty_like(ctx, memory_format=torch.contiguous_format)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lets_ext._devices import check_devices
 from lets_ext._load import LOADED, require_ops
 from lets_ext.layout import Delta
 
@@ -47,14 +48,17 @@ def delta_linear_ref(base: Tensor, x: Tensor, delta: Delta, bias: Tensor | None 
 
 
 def _fake(base, x, values, crow, col, ccol, row, permutation, num_tasks, bias=None):
+    check_devices("delta_linear", base, x, values, crow, col, ccol, row, permutation, bias)
     return x.new_empty(num_tasks, x.shape[1], base.shape[2])
 
 
 def _fake_bwd_x(grad, values, ccol, row, permutation, num_tasks, in_features):
+    check_devices("delta_linear_bwd_x", grad, values, ccol, row, permutation)
     return grad.new_empty(num_tasks, grad.shape[1], in_features)
 
 
 def _fake_bwd_values(grad, x, crow, col, num_tasks):
+    check_devices("delta_linear_bwd_values", grad, x, crow, col)
     return x.new_empty(col.shape[0])
 
 

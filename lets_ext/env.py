@@ -38,8 +38,10 @@ def report() -> dict[str, Any]:
     if not facts["ops"] or facts["build"] is None:
         facts["missing"].append(_load.HOW_TO_BUILD)
     elif not facts["build"]["cuda"]:
+        off = facts["build"]["cuda_switched_off"]
+        reason = "switched off when built (LETS_WITH_CUDA=0)" if off else "built without nvcc"
         facts["missing"].append(
-            "CUDA kernels: put nvcc on PATH and run `LETS_WITH_CUDA=1 pip install .`"
+            f"CUDA kernels: {reason}; put nvcc on PATH and run `LETS_WITH_CUDA=1 pip install .`"
         )
     return facts
 

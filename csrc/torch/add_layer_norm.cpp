@@ -48,6 +48,7 @@ std::tuple<Tensor, Tensor, Tensor> add_layer_norm(const Tensor& x, const Tensor&
                                                   const Tensor& weight, const Tensor& norm_bias,
                                                   const std::optional<Tensor>& bias, double eps) {
   Device::check_devices(kOp, "x", x, residual, weight, norm_bias, bias);
+  check_eps(kOp, eps);
   const Tensor x_c = check_activations(kOp, "x", x);
   const int64_t tasks = x.size(0), tokens = x.size(1), hidden = x.size(2);
   const auto vector = [&](const char* name, const Tensor& t) {

@@ -3,6 +3,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <cmath>
 #include <optional>
 #include <tuple>
 
@@ -39,8 +40,8 @@ OptionalTensor check_matrix(const char* name, const OptionalTensor& t, ScalarTyp
   STD_TORCH_CHECK(t->dim() == 2 && t->size(0) == rows && t->size(1) == columns, kOp, ": ", name,
                   " must have shape [", rows, ", ", columns, "], got ", shape_string(*t));
   STD_TORCH_CHECK(t->scalar_type() == dtype, kOp, ": ", name, " must have ",
-                  dtype == ScalarType::Bool ? "dtype bool" : "the dtype of q", ", got dtype ",
-                  static_cast<int>(t->scalar_type()));
+                  dtype == ScalarType::Bool ? "dtype bool" : "the dtype of q", ", got ",
+                  dtype_name(*t));
   return torch::stable::contiguous(*t);
 }
 
@@ -207,6 +208,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cls_attention(
                         key_values, value_crow, value_col, value_values, value_bias, key_mask,
                         attn_bias);
   const Shape s = check_shape("q", q, x, num_heads);
+  STD_TORCH_CHECK(std::isfinite(scale), kOp, ": scale must be a finite number, got ", scale);
   const ScalarType dtype = q.scalar_type();
   const Call call{
       torch::stable::contiguous(q),

@@ -172,6 +172,7 @@ Tensor cls_tail(const Tensor& ctx, const Tensor& residual, const Tensor& out_wei
                         attn_norm_weight, attn_norm_bias, up_bias, down_bias, norm_weight,
                         norm_bias, out_values, out_crow, out_col, up_values, up_crow, up_col,
                         down_values, down_crow, down_col);
+  check_eps(kOp, eps);
   const Tensor ctx_c = check_activations(kOp, "ctx", ctx);
   const Tensor residual_c = check_shared(kOp, "residual", residual, "ctx", ctx);
   const int64_t tasks = ctx.size(0), rows = ctx.size(1), hidden = ctx.size(2);

@@ -76,8 +76,8 @@ struct OnCuda {
       case ScalarType::BFloat16:
         return f(BFloat16{});
       default:
-        STD_TORCH_CHECK(false, op, ": x must be float32, float16 or bfloat16 on CUDA, got dtype ",
-                        static_cast<int>(t.scalar_type()));
+        STD_TORCH_CHECK(false, op, ": x must be float32, float16 or bfloat16 on CUDA, got ",
+                        dtype_name(t));
     }
   }
 };

@@ -1,5 +1,7 @@
 // Checks of the vectors and activations of the per-task epilogues.
 #pragma once
+#include <cmath>
+
 #include "checks.h"
 
 namespace lets {
@@ -31,6 +33,11 @@ inline Tensor check_task_vector(const char* op, const char* name, const Tensor& 
       name, " must have shape [1 or ", num_tasks, ", ", features, "], got ", shape_string(t));
   check_dtype(op, name, t, other, like);
   return torch::stable::contiguous(t);
+}
+
+inline void check_eps(const char* op, double eps) {
+  STD_TORCH_CHECK(eps >= 0 && std::isfinite(eps), op,
+                  ": eps must be a finite number and at least 0, got ", eps);
 }
 
 // Elements from one task to the next: 0 where all tasks share.

@@ -110,11 +110,11 @@ def test_strided_inputs():
     ("position", "value", "message"),
     [
         (0, lambda x: x[0], r"x must have shape \[T, N, features\], got \[3, 21\]"),
-        (0, lambda x: x.int(), "residual must have the dtype of x"),
+        (0, lambda x: x.int(), r"residual must have the dtype of x \(int32\), got float32"),
         (1, lambda r: r[:, :-1], r"residual must have shape \[1 or 2, 3, 21\], got \[1, 2, 21\]"),
         (2, lambda w: w[0], r"weight must have shape \[1 or 2, 21\], got \[21\]"),
         (3, lambda b: b[..., :-1], r"norm_bias must have shape \[1 or 2, 21\], got \[2, 20\]"),
-        (4, lambda b: b.double(), "bias must have the dtype of x"),
+        (4, lambda b: b.double(), r"bias must have the dtype of x \(float32\), got float64"),
     ],
 )
 def test_rejects(position, value, message):
@@ -122,3 +122,9 @@ def test_rejects(position, value, message):
     inputs[position] = value(inputs[position])
     with pytest.raises(RuntimeError, match=message):
         add_layer_norm(*inputs)
+
+
+@pytest.mark.parametrize("eps", [-1e-12, float("nan"), float("inf")])
+def test_rejects_eps(eps):
+    with pytest.raises(RuntimeError, match="eps must be a finite number and at least 0, got"):
+        add_layer_norm(*make_inputs(), eps=eps)

@@ -86,7 +86,7 @@ def test_strided_inputs():
         (torch.ones(2, 3, 4), torch.ones(3, 4), r"bias must have shape \[1 or 2, 4\]"),
         (torch.ones(2, 3, 4), torch.ones(1, 5), r"bias must have shape \[1 or 2, 4\]"),
         (torch.ones(2, 3, 4), torch.ones(1, 4).double(), "bias must have the dtype of x"),
-        (torch.ones(2, 3, 4).int(), torch.ones(1, 4).int(), "x must be float32, float64"),
+        (torch.ones(2, 3, 4).int(), torch.ones(1, 4).int(), "or bfloat16, got int32"),
     ],
 )
 def test_rejects(x, bias, message):

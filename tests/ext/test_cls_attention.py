@@ -288,14 +288,16 @@ def test_threads_do_not_change_results():
         ("key_weight", lambda weight: weight[:-1], r"key_weight must have shape \[12, 12\]"),
         ("value_bias", lambda bias: bias[:1], r"value_bias must have shape \[2, 12\]"),
         ("key_mask", lambda mask: mask[:, :-1], r"key_mask must have shape \[2, 7\]"),
-        ("key_mask", lambda mask: mask.float(), r"key_mask must have dtype bool"),
+        ("key_mask", lambda mask: mask.float(), "key_mask must have dtype bool, got float32"),
         ("attn_bias", lambda bias: bias[:1], r"attn_bias must have shape \[3, 7\]"),
+        ("scale", lambda _: float("nan"), "scale must be a finite number, got nan"),
+        ("scale", lambda _: float("inf"), "scale must be a finite number, got inf"),
         ("num_heads", lambda _: 5, r"num_heads must divide the hidden size 12, got 5"),
     ],
 )
 def test_rejects(name, value, message):
     inputs = make_inputs()
-    inputs[name] = value(inputs[name])
+    inputs[name] = value(inputs.get(name))
     with pytest.raises((RuntimeError, ValueError), match=message):
         cls_attention(**inputs)
 

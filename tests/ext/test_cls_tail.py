@@ -188,6 +188,8 @@ def test_strided_inputs():
         ("down_weight", lambda t: t.mT, r"down_weight must have shape \[12, 17\], got \[17, 12\]"),
         ("up_bias", lambda t: t[:, :-1], r"up_bias must have shape \[1 or 2, 17\]"),
         ("norm_bias", lambda t: t[0], r"norm_bias must have shape \[1 or 2, 12\], got \[12\]"),
+        ("eps", lambda _: -1e-5, "eps must be a finite number and at least 0, got -1e-05"),
+        ("eps", lambda _: float("nan"), "eps must be a finite number and at least 0, got nan"),
         ("norm_weight", lambda t: t.double(), "norm_weight must have the dtype of ctx"),
     ],
 )

@@ -123,7 +123,7 @@ def replaced(position, value):
         (2, lambda values: values[None], r"values must have shape \[nnz\]"),
         (2, lambda values: values[:-1], r"col_indices must have shape \[\d+\] \(nnz\)"),
         (3, lambda crow: crow[:-1], r"crow_indices must have shape \[43\]"),
-        (3, lambda crow: crow.long(), r"crow_indices must be contiguous int32"),
+        (3, lambda crow: crow.long(), "crow_indices must be contiguous int32, got int64; build"),
         (3, lambda crow: crow.flip(0), r"indices must be a CSR structure"),
         (4, lambda col: col + 7, r"indices must be a CSR structure"),
         (4, lambda col: -1 - col, r"indices must be a CSR structure"),

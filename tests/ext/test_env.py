@@ -12,7 +12,9 @@ def test_report_is_complete_and_json():
     assert facts["ops"] is True
     assert facts["isa"] in env.ISAS
     assert facts["threads"] == torch.get_num_threads()
-    assert {"build_type", "compiler", "cuda", "cuda_archs", "native_arch"} <= set(facts["build"])
+    assert {
+        "build_type", "compiler", "cuda", "cuda_archs", "cuda_switched_off", "native_arch",
+    } <= set(facts["build"])  # fmt: skip
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
@@ -28,6 +30,16 @@ def test_missing_binary_says_how_to_build(monkeypatch):
     assert any("pip install ." in line for line in env.report()["missing"])
     with pytest.raises(ImportError, match=r"pip install \."):
         env.selected_isa()
+
+
+@pytest.mark.parametrize(
+    ("switched_off", "reason"),
+    [(True, "switched off when built (LETS_WITH_CUDA=0)"), (False, "built without nvcc")],
+)
+def test_says_why_there_are_no_cuda_kernels(monkeypatch, switched_off, reason):
+    build = {"cuda": False, "cuda_switched_off": switched_off}
+    monkeypatch.setattr(env._load.host(), "build_info", lambda: build)
+    assert any(f"CUDA kernels: {reason}; put" in line for line in env.report()["missing"])
 
 
 def test_select_isa_returns_to_the_old_one():
