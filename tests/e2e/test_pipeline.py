@@ -128,6 +128,21 @@ def test_full_fine_tuning_under_the_same_command(files):
     assert scored["score"] == pytest.approx(result["dev_score"], abs=1e-9)
 
 
+def test_full_fine_tuning_prints_what_people_read(files):
+    arguments = [a for a in fit_arguments(files, "full", "--method", "full") if a != "--json"]
+    lines = run(*arguments).stdout.splitlines()
+    names = [line.split(":")[0] for line in lines]
+    assert names == ["model", "metric", "dev score", "seconds", "wall seconds"]
+
+
+def test_results_of_other_settings_are_kept_without_overwrite(files, fitted):
+    arguments = fit_arguments(files, "plain", "--num-train-epochs", "1")
+    result = run(*(a for a in arguments if a != "--json"), exit_code=2)
+    assert "(config.num_train_epochs 8.0 -> 1.0)" in result.stderr
+    assert "give --overwrite to replace it" in result.stderr
+    assert run(*fit_arguments(files, "plain"))["skipped"] == list(fitted["timings"])
+
+
 def test_batch_size_of_an_evaluation(files, fitted):
     result = run(
         "eval", fitted["pack"], "--encoder", files["encoder"], "--validation-file", files["dev"],

@@ -78,6 +78,12 @@ class RunOptions:
 
     encoder: str = option("Folder or hub id of the frozen encoder.", MISSING)
     output_dir: str = option("Folder for results and checkpoints.", MISSING)
+    overwrite: bool = option(
+        "Replace results of other settings or data in the output folder.",
+        False,
+        "--overwrite",
+        "--overwrite-output-dir",
+    )
     revision: str | None = option("Revision of a hub id.")
     recipe: str = option("paper, small (default), demo, or a JSON file.", "small")
     seed: int | None = option("Seed of everything random.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,10 @@ def fit(
     policy: PolicyOption = None,
     as_json: Json = False,
 ) -> None:
-    """Train a task: prune, search, prune, fine-tune, pack. The same command resumes it."""
+    """Train a task: prune, search, prune, fine-tune, pack. The same command resumes it.
+
+    Results of other settings or data in the output folder are kept, unless --overwrite is given.
+    """
     from lets.train.fit import fit as run_fit
     from lets.train.full import full_finetune
 
@@ -41,14 +45,16 @@ def fit(
     inputs = _inputs(data, run, full=method == "full")
     if method == "full":
         full = full_finetune(
-            inputs.encoder, inputs.data, inputs.config, run.output_dir, inputs.progress
-        )
-        _report(full.to_dict(), as_json)
+            inputs.encoder, inputs.data, inputs.config, run.output_dir, inputs.progress,
+            overwrite=run.overwrite,
+        )  # fmt: skip
+        _report(full.to_dict(), as_json, hidden=("history",))
         return
     chosen = _policy(policy, inputs.encoder)
     result = run_fit(
-        inputs.encoder, inputs.data, inputs.config, run.output_dir, inputs.progress, chosen
-    )
+        inputs.encoder, inputs.data, inputs.config, run.output_dir, inputs.progress, chosen,
+        overwrite=run.overwrite,
+    )  # fmt: skip
     _report(result.to_dict(), as_json)
 
 
@@ -105,7 +111,8 @@ def _inputs(data: DataOptions, run: RunOptions, full: bool = False) -> Any:
 
     config = read_config(run, data.task_name, full)
     rows = read_data(data, config.seed)
-    return RunInputs(load_encoder(run.encoder, run.revision), rows, config, TerminalProgress())
+    encoder = load_encoder(run.encoder, run.revision)
+    return RunInputs(encoder, rows, config, TerminalProgress(), run.overwrite)
 
 
 def _policy(spec: str | None, encoder: Any) -> Any:
@@ -116,13 +123,18 @@ def _policy(spec: str | None, encoder: Any) -> Any:
     return Policy.from_spec(spec, encoder.shape.num_layers, encoder.shape.name)
 
 
-def _report(result: dict[str, Any], as_json: bool) -> None:
+def _report(result: dict[str, Any], as_json: bool, hidden: Sequence[str] = ()) -> None:
+    """Print a result; `hidden` entries are for machines alone."""
     if as_json:
         print_json(result)
         return
     for name, value in result.items():
+        if name in hidden:
+            continue
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value)) or "nothing"
         elif isinstance(value, float):
             value = f"{value:.4f}"
         typer.echo(f"{name.replace('_', ' ')}: {value}")

@@ -81,8 +81,9 @@ def _train(
         {"seed": seed, "max_seq_length": demo.max_length}
     )
     work = folder / "work" / demo.name
-    fitted = fit(encoder, data, config, work / "lets", progress)
-    full = full_finetune(encoder, data, config, work / "full", progress)
+    # The demo's own work folder: with another recipe or seed there is nothing in it to keep.
+    fitted = fit(encoder, data, config, work / "lets", progress, overwrite=True)
+    full = full_finetune(encoder, data, config, work / "full", progress, overwrite=True)
     pack = folder / "packs" / demo.name
     write_folder(pack, functools.partial(_copy_into, fitted.pack))
     rows = (len(data.train), len(data.dev))

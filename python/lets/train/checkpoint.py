@@ -62,18 +62,31 @@ class CheckpointStore:
 
     def load(self) -> Checkpoint | None:
         """The newest checkpoint of this key, or None."""
+        found = self._newest()
+        if found is None:
+            return None
+        folder, meta = found
+        try:
+            groups, step, state = meta["files"].items(), int(meta["step"]), meta["state"]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise LetsError(f"{folder / 'state.json'}: is damaged; remove {folder}") from None
+        tensors = {
+            group: load_tensors(folder / f"{group}.safetensors", checksum)
+            for group, checksum in groups
+        }
+        return Checkpoint(step, tensors, state)
+
+    def _newest(self) -> tuple[Path, dict[str, Any]] | None:
+        """Folder and state.json of the newest checkpoint of this key."""
         for folder in self._folders():
             meta = read_json(folder / "state.json")
             if meta.get("key") == self.key and meta.get("format") == _FORMAT:
-                return Checkpoint(
-                    int(meta["step"]),
-                    {
-                        group: load_tensors(folder / f"{group}.safetensors", checksum)
-                        for group, checksum in meta["files"].items()
-                    },
-                    meta["state"],
-                )
+                return folder, meta
         return None
+
+    def foreign(self) -> bool:
+        """Are there checkpoints, but none of this key?"""
+        return bool(self._folders()) and self._newest() is None
 
     def clear(self) -> None:
         """Remove every checkpoint: the stage is complete."""

@@ -59,6 +59,7 @@ def fit(
     output_dir: str | Path,
     progress: Progress | None = None,
     policy: Policy | None = None,
+    overwrite: bool = False,
 ) -> FitResult:
     """Run all stages of a task; those whose result is already in `output_dir` are skipped.
 
@@ -66,8 +67,9 @@ def fit(
 
     Args:
         policy: Given: no search, and no pruning of the super network for it.
+        overwrite: Replace what `output_dir` holds of other settings or data, instead of refusing.
     """
-    run = RunInputs(encoder, data, config, progress or Progress())
+    run = RunInputs(encoder, data, config, progress or Progress(), overwrite)
     folder = Path(output_dir)
     timings: dict[str, float] = {}
     skipped: list[str] = []

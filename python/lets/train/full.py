@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +43,22 @@ class FullResult:
         return {**asdict(self), "model": str(self.model)}
 
 
+_RESULT = tuple(f.name for f in fields(FullResult) if f.name != "model")
+
+
 def full_finetune(
     encoder: Any,
     data: TaskData,
     config: FitConfig,
     output_dir: str | Path,
     progress: Progress | None = None,
+    overwrite: bool = False,
 ) -> FullResult:
     """Fine-tune every weight; resumable, and skipped when the same result is already there.
 
     Args:
         encoder: The frozen `Encoder`; the model starts from its folder and uses its tokenizer.
+        overwrite: Replace what `output_dir` holds of other settings or data, instead of refusing.
     """
     settings, progress = config.full, progress or Progress()
     inputs = {
@@ -63,12 +68,12 @@ def full_finetune(
         "max_seq_length": config.max_seq_length,
         "config": asdict(settings),
     }
-    stage = Stage(output_dir, "full", inputs)
+    stage = Stage(output_dir, "full", inputs, overwrite=overwrite)
     model_folder = stage.file("model")
-    found = stage.result()
+    found = stage.result(*_RESULT)
     if found is not None:
         progress.note(f"full: done before, {stage.folder}")
-        return FullResult(model_folder, **found)
+        return FullResult(model_folder, **{name: found[name] for name in _RESULT})
     seed_everything(config.seed, "full", "model")
     model = _load_model(encoder, data)
     parameters = {_renamed(name): p for name, p in model.named_parameters() if p.requires_grad}

@@ -19,7 +19,7 @@ def pack_stage(run: RunInputs, folder: Path, tuned: StageResult, model: TaskMode
         "model": Stage.checksum_of(tuned.stage.file("model.safetensors")),
         "name": data.name,
     }
-    stage = Stage(folder, "pack", inputs, record="pack.json")
+    stage = run.stage(folder, "pack", inputs, record="pack.json")
     found = stage.result()
     if found is not None:
         return StageResult(stage, found, True)

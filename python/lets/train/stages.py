@@ -38,6 +38,12 @@ class RunInputs:
     data: TaskData
     config: FitConfig
     progress: Progress
+    overwrite: bool = False  # results of other inputs may be replaced, see `Stage`
+
+    def stage(
+        self, folder: Path, name: str, inputs: Mapping[str, Any], record: str = "result.json"
+    ) -> Stage:
+        return Stage(folder, name, inputs, record, self.overwrite)
 
     def common(self) -> dict[str, Any]:
         """What the result of any stage depends on."""
@@ -75,7 +81,7 @@ def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageRes
         "groups": groups,
     }
     name = "prune" if policy else "prune-supernet"
-    stage = Stage(folder, name, inputs)
+    stage = run.stage(folder, name, inputs)
     found = stage.result()
     if found is not None:
         return _skipped(run, stage, found)
@@ -115,8 +121,8 @@ def search_stage(run: RunInputs, folder: Path, mask_file: Path) -> StageResult:
         "density": run.config.prune.density,
         "mask": Stage.checksum_of(mask_file),
     }
-    stage = Stage(folder, "search", inputs)
-    found = stage.result()
+    stage = run.stage(folder, "search", inputs)
+    found = stage.result("policy", "step", "stopped", "seconds")
     if found is not None:
         return _skipped(run, stage, found)
     masks = load_masks(mask_file, run.encoder)
@@ -151,14 +157,14 @@ def finetune_stage(
         "policy": policy.to_dict(),
         "mask": Stage.checksum_of(mask_file),
     }
-    stage = Stage(folder, "finetune", inputs)
+    stage = run.stage(folder, "finetune", inputs)
+    found = stage.result("metric", "dev_score", "best_step", "seconds")
     masks = load_masks(mask_file, run.encoder)
     check_layers(mask_file, masks, policy)
     model = TaskModel(run.encoder, policy, layouts_of(masks), run.new_head("finetune"))
     if config.delta_start == "pruned":
         for j, deltas in masks.items():
             model.task_layer(j).load(deltas, {})
-    found = stage.result()
     if found is not None:
         copy_into(dict(model.named_parameters()), load_tensors(stage.file(_MODEL)))
         return _skipped(run, stage, found), model

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from lets.errors import LetsError
 from lets.pack import load_pack
 from lets.policy import Policy
 from lets.progress import Progress
@@ -84,8 +85,61 @@ def test_complete_stages_are_skipped_until_their_settings_change(
     kept = tiny_config.override({"finetune": {"save_steps": 7, "fixed_batches": False}})
     assert "finetune" in fit(tiny_encoder, data, kept, tmp_path, policy=policy).skipped
     other = tiny_config.override({"finetune": {"num_train_epochs": 1}})
-    assert fit(tiny_encoder, data, other, tmp_path, policy=policy).skipped == ("prune",)
-    assert fit(tiny_encoder, data, replace(other, seed=1), tmp_path, policy=policy).skipped == ()
+    before = pack_tensors(tmp_path)
+    message = r"finetune\S+: is the result of finetune with other inputs .*num_train_epochs .* -> 1"
+    with pytest.raises(LetsError, match=message + r".*choose another .* or give --overwrite"):
+        fit(tiny_encoder, data, other, tmp_path, policy=policy)
+    with pytest.raises(LetsError, match=r"prune\S+: is the result of prune .*seed"):
+        fit(tiny_encoder, data, replace(tiny_config, seed=1), tmp_path, policy=policy)
+    assert same(pack_tensors(tmp_path), before)
+    replaced = fit(tiny_encoder, data, other, tmp_path, policy=policy, overwrite=True)
+    assert replaced.skipped == ("prune",)
+    assert not same(pack_tensors(tmp_path), before)
+    assert len(fit(tiny_encoder, data, other, tmp_path, policy=policy).skipped) == 3
+    reseeded = replace(other, seed=1)
+    assert fit(tiny_encoder, data, reseeded, tmp_path, policy=policy, overwrite=True).skipped == ()
+
+
+def test_an_interrupted_run_of_other_settings_is_kept(
+    tiny_encoder, tiny_task, tiny_config, tmp_path
+):
+    data, policy = tiny_task(), Policy("ppf", "pff")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_encoder, data, tiny_config, tmp_path, Stop("finetune", 9), policy)
+    other = tiny_config.override({"finetune": {"num_train_epochs": 1}})
+    with pytest.raises(LetsError, match=r"checkpoints: holds an interrupted run with other inputs"):
+        fit(tiny_encoder, data, other, tmp_path, policy=policy)
+    assert fit(tiny_encoder, data, other, tmp_path, policy=policy, overwrite=True).skipped == (
+        "prune",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"result\.json: cannot be read"),
+        ("[]", r"result\.json: must be a JSON object"),
+        ("{}", r"result\.json: lacks key"),
+        ('{"key": "x", "files": 3, "result": {}}', r"result\.json: lacks files"),
+        (None, r"result\.json: lacks result\.dev_score"),
+    ],
+)
+def test_a_damaged_record_is_named(
+    tiny_encoder, tiny_task, tiny_config, tmp_path, content, message
+):
+    data, policy = tiny_task(), Policy("ppp", "ppp")  # no live layer: quick
+    fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
+    record = tmp_path / "finetune" / "result.json"
+    if content is None:
+        found = json.loads(record.read_text())
+        del found["result"]["dev_score"]
+        content = json.dumps(found)
+    record.write_text(content)
+    way_out = r".*: the file is damaged; remove it, or give --overwrite, to run finetune again"
+    with pytest.raises(LetsError, match=message + way_out):
+        fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
+    again = fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy, overwrite=True)
+    assert again.skipped == ("prune", "pack")
 
 
 def test_a_damaged_result_is_named(tiny_encoder, tiny_task, tiny_config, tmp_path):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from lets.errors import LetsError
 from lets.progress import Progress
 from lets.train.full import full_finetune
 from safetensors.torch import load_file
@@ -29,6 +30,11 @@ def test_trains_saves_resumes_and_skips(tiny_encoder, tiny_task, tiny_config, tm
     assert resumed.history == plain.history
     again = full_finetune(tiny_encoder, data, config, tmp_path / "cut")
     assert again.seconds == resumed.seconds
+    other = config.override({"full": {"learning_rate": 1e-5}})
+    with pytest.raises(LetsError, match=r"result of full with other inputs .*learning_rate"):
+        full_finetune(tiny_encoder, data, other, tmp_path / "cut")
+    replaced = full_finetune(tiny_encoder, data, other, tmp_path / "cut", overwrite=True)
+    assert replaced.history != plain.history
     model = AutoModelForSequenceClassification.from_pretrained(plain.model)
     assert model.config.id2label == {0: "cold", 1: "warm"}
 
