@@ -32,8 +32,8 @@ format: $(VENV)/.dependencies  ## rewrite sources in the house format
 bench: $(VENV)/.extension  ## op microbenchmarks; rows go to bench/results/
 	$(BIN)/python -m bench.run
 
-docs-tables: $(VENV)/.dependencies  ## regenerate the tables in docs/ from bench/results/
-	$(BIN)/python -m bench.tables
+docs-tables: $(VENV)/.dependencies  ## regenerate the numbers in docs/ and README from bench/results/
+	PYTHONPATH=python $(BIN)/python -m bench.tables
 
 emulate:  ## the CUDA kernels on the CPU: results, sanitizers, planted bugs (needs the headers of CUDA)
 	@$(MAKE) --no-print-directory -j2 -C tests/cuda_emulation PYTHON=$(PYTHON)

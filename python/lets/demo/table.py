@@ -58,6 +58,11 @@ def _latency(report: dict[str, Any]) -> TableText:
         "Latency of all answers (medians, interleaved; speed-up against the best dense); "
         f"LeTS equals a plain evaluation of its packs to {latency['max_abs_difference']:.0e}"
     )
+    if "onnxruntime" not in kinds:
+        title += (
+            "; without ONNX Runtime, the faster dense baseline on many CPUs: "
+            "pip install 'lets-ext[bench]'"
+        )
     return title, columns, rows
 
 

@@ -1,0 +1,13 @@
+"""What docs and README show was measured: it is what `make docs-tables` writes."""
+
+from bench import tables
+
+
+def test_readme_shows_the_committed_demo():
+    readme = (tables.ROOT / "README.md").read_text(encoding="utf-8")
+    assert tables.with_demo(readme) == readme
+
+
+def test_benchmarks_show_the_committed_measurements():
+    shown = (tables.ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert tables.benchmarks() == shown
