@@ -124,7 +124,10 @@ def _text(record: dict[str, Any], column: str, where: str) -> str:
 
 
 def _name(value: Any, column: str, where: str) -> str:
-    """A class label as text. Files may hold 1, 1.0 or "1"; all are the class "1"."""
+    """A class label as text. Files may hold 1, 1.0 or "1": all are the class "1"; JSON's true and
+    false are the classes "true" and "false"."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if _missing(value) or not isinstance(value, (str, int)) or not str(value).strip():

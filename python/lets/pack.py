@@ -19,7 +19,7 @@ from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.files import write_folder, write_json
 from lets.model_card import model_card
-from lets.pack_config import PackConfig, Sample, check_task_name
+from lets.pack_config import PackConfig, Sample, check_samples, check_task_name
 from lets.pack_tensors import build_task, check_table, task_tensors
 from lets.safe_reader import (
     MAX_JSON_BYTES,
@@ -51,6 +51,7 @@ def save_pack(
     Args:
         encoder: The encoder that the task was trained on.
         samples: Inputs to store with their logits, for `lets validate`; default: two sentences.
+            At most 100, of at most 10,000 characters each.
         dtype: Of the stored delta values.
         results: Scores to store for people, e.g. {"dev accuracy": 0.93}.
     """
@@ -60,6 +61,7 @@ def save_pack(
     check_task_name(task.name)
     if path.exists() and not is_pack(path) and not (path.is_dir() and not any(path.iterdir())):
         raise LetsError(f"{path}: exists and is no task pack; remove it or choose another folder")
+    check_samples(samples)
     tensors = task_tensors(task, dtype)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ FORMAT = "lets-task-pack"
 SCHEMA_VERSION = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MAX_SAMPLES, MAX_SAMPLE_CHARS = 100, 10_000  # what a stranger's pack may ask `lets validate` to do
 _MAX_SIZE = 1 << 16  # of any width: columns are uint16
 _HEAD = ("num_layers", "hidden", "num_labels", "projection", "lstm", "dropout")
 _SIZES = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
@@ -137,6 +138,7 @@ class PackConfig:
             _sample(item, f"samples[{i}]", is_pair, head["num_labels"])
             for i, item in enumerate(fields.get("samples", list))
         )
+        check_samples([sample.input for sample in samples])
         results = fields.get("results", dict)
         for key, value in results.items():
             _number(value, f"results.{key}")
@@ -157,6 +159,18 @@ def check_task_name(name: Any) -> str:
             f"digit, got {name!r}"
         )
     return name
+
+
+def check_samples(inputs: Sequence[str | tuple[str, str]]) -> None:
+    """Raise unless a pack may hold these inputs: few and short enough to compute at once."""
+    if len(inputs) > MAX_SAMPLES:
+        raise LetsError(f"samples must be at most {MAX_SAMPLES}, got {len(inputs)}")
+    for i, item in enumerate(inputs):
+        length = len(item) if isinstance(item, str) else sum(map(len, item))
+        if length > MAX_SAMPLE_CHARS:
+            raise LetsError(
+                f"samples[{i}] must have at most {MAX_SAMPLE_CHARS} characters, got {length}"
+            )
 
 
 class _Fields:

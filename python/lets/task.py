@@ -16,7 +16,7 @@ from lets.task_layer import VECTOR_DELTAS
 from lets.task_model import TaskModel
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Task:
     """A trained task.
 
@@ -40,6 +40,11 @@ class Task:
     metric: str
     max_length: int
     is_pair: bool = False
+
+    def __repr__(self) -> str:
+        answers = ", ".join(self.labels) or "a number"
+        policy = f"{self.policy.input}/{self.policy.pool}"
+        return f"Task({self.name}, policy {policy}, {self.nnz} non-zeros, answers {answers})"
 
     @property
     def nnz(self) -> int:

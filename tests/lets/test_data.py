@@ -60,6 +60,15 @@ def test_numeric_labels_sort_by_value_and_floats_are_ids(tmp_path):
     assert load_task("t", file, file).labels == ("0", "1")
 
 
+def test_booleans_are_named_as_in_json(tmp_path):
+    lines = '{"text": "a", "label": true}\n{"text": "b", "label": false}\n'
+    data = load_task("t", write(tmp_path / "t.jsonl", lines), dev_file=tmp_path / "t.jsonl")
+    assert data.labels == ("false", "true")
+    assert data.targets(data.train) == [1, 0]
+    named = load_task("t", tmp_path / "t.jsonl", tmp_path / "t.jsonl", labels=("true", "false"))
+    assert named.targets(named.train) == [0, 1]
+
+
 def test_given_label_order_is_kept(tmp_path):
     file = write(tmp_path / "t.csv", "text,label\na,no\nb,yes\n")
     assert load_task("t", file, file, labels=("yes", "no")).targets(

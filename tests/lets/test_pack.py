@@ -74,6 +74,9 @@ def test_regression_and_pairs(tmp_path, encoder):
     assert again.problem_type == "regression"
     assert again.is_pair
     assert validate_pack(tmp_path / "pack", encoder)["samples_checked"] == 2
+    with pytest.raises(LetsError, match="samples must be at most 100, got 101"):
+        save_pack(tmp_path / "many", task, encoder, samples=[("a", "b")] * 101)
+    assert not (tmp_path / "many").exists()
 
 
 def test_policy_without_a_live_layer(tmp_path, encoder):
@@ -227,6 +230,8 @@ HOSTILE_CONFIGS = {
     "encoder.fingerprint must be a sha256": swap("fingerprint", "x", "encoder"),
     "encoder.tokenizer must be a sha256": swap("tokenizer", "x", "encoder"),
     "encoder.hidden_size must be between": swap("hidden_size", 1 << 40, "encoder"),
+    "samples must be at most 100, got 101": lambda c: {**c, "samples": c["samples"][:1] * 101},
+    r"samples\[1\] must have at most 10000 characters": swap("text", "a " * 5001, "samples", 1),
     r"samples\[0\] must have texts": swap("text", " ", "samples", 0),
     r"samples\[0\].logits must be a finite number": swap("logits", [10**400, 0.0], "samples", 0),
     "tensors.head.classifier.bias must be F32": swap(

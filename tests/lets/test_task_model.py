@@ -106,3 +106,10 @@ def test_wrong_masks_and_policies():
     unknown = {2: {"query": torch.zeros(16, 16, dtype=torch.bool)}}
     with pytest.raises(LetsError, match="got query"):
         TaskModel(encoder, Policy("ppp", "ppf"), unknown, head)
+
+
+def test_repr_of_a_task_is_one_short_line():
+    task = make_task(make_encoder(), Policy("ppf", "pff"), name="mood")
+    assert repr(task) == f"Task(mood, policy ppf/pff, {task.nnz} non-zeros, answers no, yes)"
+    regression = make_task(make_encoder(), Policy("ppf", "pff"), labels=())
+    assert repr(regression).endswith("answers a number)")

@@ -66,6 +66,8 @@ class Engine:
         """An engine of an encoder (folder, hub id or loaded) and packs (folders, ids or tasks)."""
         if isinstance(packs, (str, Path)):
             raise LetsError(f"engine: packs must be a list, got {packs!r}; write [{str(packs)!r}]")
+        if not isinstance(packs, Iterable):
+            raise LetsError(f"engine: packs must be a list, got {type(packs).__name__}")
         if not isinstance(encoder, Encoder):
             encoder = Encoder.from_pretrained(encoder, revision, dtype, device)
         engine = cls(encoder, batch_size=batch_size)
@@ -84,6 +86,11 @@ class Engine:
         Args:
             name: In place of the task's own.
         """
+        if not isinstance(task, (Task, str, Path)):
+            raise LetsError(
+                "engine: task must be a Task, or the folder or hub id of a pack, "
+                f"got {type(task).__name__}"
+            )
         task = task if isinstance(task, Task) else load_pack(task, self.encoder)
         name = check_task_name(task.name if name is None else name)
         if name in self._loaded:
@@ -149,7 +156,9 @@ class Engine:
     def forward(self, tokens: TokenBatch, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Logits of token ids that every task answers, without tokenizing. [B, C] per task"""
         loaded = self._loaded
-        names = list(loaded) if tasks is None else list(tasks)
+        if not isinstance(tokens, TokenBatch):
+            raise LetsError(f"engine: tokens must be a TokenBatch, got {type(tokens).__name__}")
+        names = list(loaded) if tasks is None else _check_names(tasks)
         _check_known(names, loaded)
         return self._forward(tokens, names, loaded)
 
@@ -195,10 +204,8 @@ class Engine:
         tasks: Sequence[str] | None,
         loaded: Mapping[str, _Loaded],
     ) -> dict[str, Inputs]:
-        if isinstance(tasks, str):
-            raise LetsError(f"engine: tasks must be a list of names, got {tasks!r}")
         every: Iterable[str] = texts if isinstance(texts, Mapping) else loaded
-        names = list(dict.fromkeys(every if tasks is None else tasks))
+        names = list(dict.fromkeys(every if tasks is None else _check_names(tasks)))
         if not names:
             raise LetsError("engine: there must be at least one task; add one with add_task")
         _check_known(names, loaded)
@@ -214,12 +221,12 @@ class Engine:
         return {name: texts[name] for name in names}
 
     def _limits(self, tasks: Mapping[str, Task], max_length: int | None) -> dict[str, int]:
-        if max_length is not None and not 3 <= max_length <= self.encoder.max_length:
-            raise LetsError(
-                f"engine: max_length must be between 3 and {self.encoder.max_length}, "
-                f"got {max_length}"
-            )
         limit = self.encoder.max_length if max_length is None else max_length
+        if not _is_int(limit) or not 3 <= limit <= self.encoder.max_length:
+            raise LetsError(
+                f"engine: max_length must be an integer between 3 and {self.encoder.max_length}, "
+                f"got {max_length!r}"
+            )
         return {name: min(task.max_length, limit) for name, task in tasks.items()}
 
 
@@ -258,7 +265,21 @@ def _check_known(names: Iterable[str], loaded: Mapping[str, _Loaded]) -> None:
             raise LetsError(f"engine: no task {name!r}; loaded: {known}")
 
 
+def _check_names(tasks: Any) -> list[str]:
+    if not isinstance(tasks, Iterable) or isinstance(tasks, str):
+        raise LetsError(f"engine: tasks must be a list of names, got {tasks!r}")
+    names = list(tasks)
+    for name in names:
+        if not isinstance(name, str):
+            raise LetsError(f"engine: tasks must be a list of names, got {name!r} in it")
+    return names
+
+
 def _check_batch_size(batch_size: int) -> int:
-    if batch_size < 1:
-        raise LetsError(f"engine: batch_size must be positive, got {batch_size}")
+    if not _is_int(batch_size) or batch_size < 1:
+        raise LetsError(f"engine: batch_size must be a positive integer, got {batch_size!r}")
     return batch_size
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -322,6 +322,10 @@ def test_from_pretrained(tmp_path):
         ("one text", "must be a list of texts"),
         (["fine", ""], r"texts\[1\] must not be empty"),
         (["fine", None], r"texts\[1\] must be a text or a pair"),
+        ([3], r"texts\[0\] must be a text or a pair of texts, got int"),
+        ([("a", 3)], r"texts\[0\] must be a text or a pair"),
+        (3, "must be a list of texts or of pairs, got int"),
+        ({3: ["a"]}, "tasks must be a list of names, got 3 in it|no task 3"),
         (["fine", ("a", "b")], r"all texts or all pairs, but \[1\] differs"),
         (["bad \ud800"], r"texts\[0\] must be valid Unicode"),
         ({"nobody": ["a"]}, "no task 'nobody'"),
@@ -333,12 +337,23 @@ def test_wrong_inputs(engine, texts, message):
 
 
 def test_wrong_settings(engine):
-    with pytest.raises(LetsError, match="batch_size must be positive"):
-        engine(TEXTS, batch_size=0)
-    with pytest.raises(LetsError, match="max_length must be between 3 and 48"):
-        engine(TEXTS, max_length=1000)
-    with pytest.raises(LetsError, match="tasks must be a list of names"):
-        engine(TEXTS, tasks="stars")
+    for size in (0, 1.5, True, "8"):
+        with pytest.raises(LetsError, match="batch_size must be a positive integer, got"):
+            engine(TEXTS, batch_size=size)
+    for length in (1000, 2, 5.5, True):
+        with pytest.raises(LetsError, match="max_length must be an integer between 3 and 48, got"):
+            engine(TEXTS, max_length=length)
+    for names in ("stars", 3, ["stars", 3], [["stars"]]):
+        with pytest.raises(LetsError, match="tasks must be a list of names, got"):
+            engine(TEXTS, tasks=names)
+        with pytest.raises(LetsError, match="tasks must be a list of names, got"):
+            engine.forward(engine.encoder.tokenize(TEXTS, 8), names)
+    with pytest.raises(LetsError, match="tokens must be a TokenBatch, got list"):
+        engine.forward(TEXTS)
+    with pytest.raises(LetsError, match="task must be a Task, or the folder or hub id of a pack"):
+        engine.add_task(3)
+    with pytest.raises(LetsError, match="packs must be a list, got int"):
+        Engine.from_pretrained(engine.encoder, 3)
     with pytest.raises(LetsError, match="at least one task"):
         Engine(engine.encoder)(TEXTS)
 
