@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lets_ext._devices import check_devices
 from lets_ext._load import LOADED
 
 
@@ -102,6 +103,10 @@ def _fake(
     grad, x, probs, key, value, key_weight, value_weight, key_crow, key_col, key_values,
     value_crow, value_col, value_values, key_mask, num_heads, scale,
 ):  # fmt: skip
+    check_devices(
+        "cls_attention", grad, x, probs, key, value, key_weight, value_weight, key_crow, key_col,
+        key_values, value_crow, value_col, value_values, key_mask,
+    )  # fmt: skip
     num_tasks, batch, hidden = grad.shape
     rows = (batch, num_tasks, num_heads, hidden)
     reads_key, reads_value = (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lets.errors import LetsError
 from lets.weights import LayerWeights
-from lets_ext import Delta, DeltaLayout
+from lets_ext import DeltaLayout
 
 MATRICES = ("qkv", "out", "up", "down")  # masked weight matrices of a layer
 
@@ -36,9 +36,6 @@ class SparseDelta:
 
     layout: DeltaLayout
     values: Tensor
-
-    def to_delta(self, dtype: torch.dtype) -> Delta:
-        return Delta(self.layout, self.values.to(dtype))
 
     def to_tensors(self, prefix: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
         """What a pack stores: at most 5 bytes a non-zero in half precision, 6 in float32."""

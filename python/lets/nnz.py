@@ -1,4 +1,4 @@
-"""How many delta weights each matrix of a task keeps: counted from masks, or spread by density."""
+"""How many delta weights each matrix of a task keeps: counted, or spread by density."""
 
 from __future__ import annotations
 
@@ -43,16 +43,6 @@ class LayerNnz:
         square = shape.hidden_size * shape.hidden_size
         wide = shape.hidden_size * shape.intermediate_size
         return cls(square, square, square, square, wide, wide)
-
-    @classmethod
-    def from_masks(cls, masks: Mapping[str, Any]) -> LayerNnz:
-        """Counted from one layer's masks: bool `qkv` [3H, H], `out`, `up`, `down` [O, I]."""
-        hidden = masks["qkv"].shape[1]
-        query, key, value = (
-            int(masks["qkv"][begin : begin + hidden].sum())
-            for begin in range(0, 3 * hidden, hidden)
-        )
-        return cls(query, key, value, *(int(masks[name].sum()) for name in ("out", "up", "down")))
 
     @classmethod
     def from_crow(cls, crow: Mapping[str, Any]) -> LayerNnz:

@@ -15,7 +15,7 @@ from lets.tokens import Texts
 from lets.train.activations import FrozenActivations
 from lets.train.batches import Batches
 from lets.train.checkpoint import CheckpointStore
-from lets.train.loop import LoopPlan, LoopState, train, warmup_steps
+from lets.train.loop import LoopPlan, LoopState, train
 from lets.train.optim import make_adamw
 from lets.train.scoring import dev_score, target_tensor, task_loss, token_lengths
 
@@ -50,7 +50,6 @@ def finetune(
         token_lengths(encoder, data, max_length, config.group_by_length),
         fixed=config.fixed_batches or config.cache_activations,
     )
-    total = batches.steps(config.num_train_epochs)
 
     def compute_loss(step: int, rows: list[int]) -> Tensor:
         chosen = [data.train[i] for i in rows]
@@ -63,14 +62,7 @@ def finetune(
         return dev_score(forward_of(model, max_length), data, eval_batch_size)
 
     return train(
-        LoopPlan(
-            STAGE,
-            seed,
-            total,
-            warmup_steps(config.warmup_steps, config.warmup_ratio, total),
-            max_grad_norm=config.max_grad_norm,
-            save_steps=config.save_steps,
-        ),
+        LoopPlan.of_epochs(STAGE, batches, config),
         parameters=parameters,
         optimizer=make_adamw(
             parameters,

@@ -19,7 +19,7 @@ from lets.scores import REGRESSION
 from lets.task_data import TaskData
 from lets.tokens import Texts
 from lets.train.batches import Batches
-from lets.train.loop import LoopPlan, train, warmup_steps
+from lets.train.loop import LoopPlan, train
 from lets.train.optim import make_adamw
 from lets.train.scoring import dev_score, target_tensor, task_loss, token_lengths
 from lets.train.seeds import seed_everything
@@ -82,7 +82,6 @@ def full_finetune(
     batches = Batches(
         len(data.train), settings.per_device_train_batch_size, config.seed, "full", lengths
     )
-    total = batches.steps(settings.num_train_epochs)
 
     def compute_loss(step: int, rows: list[int]) -> Tensor:
         chosen = [data.train[i] for i in rows]
@@ -94,14 +93,7 @@ def full_finetune(
         return dev_score(forward, data, config.per_device_eval_batch_size)
 
     state = train(
-        LoopPlan(
-            "full",
-            config.seed,
-            total,
-            warmup_steps(settings.warmup_steps, settings.warmup_ratio, total),
-            max_grad_norm=settings.max_grad_norm,
-            save_steps=settings.save_steps,
-        ),
+        LoopPlan.of_epochs("full", batches, settings),
         parameters=parameters,
         optimizer=make_adamw(
             parameters,

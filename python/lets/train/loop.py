@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lets.config import FinetuneConfig, FullConfig
 from lets.errors import LetsError
 from lets.progress import Progress
 from lets.train.batches import Batches
@@ -35,6 +36,21 @@ class LoopPlan:
     decay: bool = True  # False: the rate stays after the warm-up
     max_grad_norm: float = 1.0  # 0: no clipping
     save_steps: int = 0  # 0: checkpoints at epoch ends only
+
+    @classmethod
+    def of_epochs(
+        cls, stage: str, batches: Batches, config: FinetuneConfig | FullConfig
+    ) -> LoopPlan:
+        """The plan of a stage that is set in epochs."""
+        total = batches.steps(config.num_train_epochs)
+        return cls(
+            stage,
+            batches.seed,
+            total,
+            warmup_steps(config.warmup_steps, config.warmup_ratio, total),
+            max_grad_norm=config.max_grad_norm,
+            save_steps=config.save_steps,
+        )
 
 
 @dataclass

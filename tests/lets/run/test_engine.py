@@ -10,13 +10,13 @@ from lets.dense import evaluate_densely
 from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.flops import flop_formulas
-from lets.nnz import LayerNnz
 from lets.pack import save_pack
 from lets.policy import LayerCase, Policy
 from lets.policy_cost import frozen_cost, task_cost
 from lets.run.engine import Engine
 from torch.utils.flop_counter import FlopCounterMode
 
+from lets_ext import Delta
 from tests.models import make_bert, make_encoder, make_task, make_texts, save_bert
 
 TEXTS = make_texts(7, seed=3, longest=20)
@@ -67,7 +67,7 @@ def merged_bert(model, encoder, task):
         layer = merged.encoder.layer[j]
         attention = layer.attention.self
         dense = {
-            name: delta.to_delta(torch.float32).to_dense()[0] for name, delta in deltas.items()
+            name: Delta(delta.layout, delta.values).to_dense()[0] for name, delta in deltas.items()
         }
         qkv = dense["qkv"].split(hidden)
         changes = dict(zip((attention.query, attention.key, attention.value), qkv))
@@ -210,11 +210,7 @@ def test_flops_are_the_cost_model_s():
     shape, sizes = encoder.shape, {"batch": len(texts)}
     expected = frozen_cost(shape, length, [task.policy for task in made], **sizes).total.flops
     for task in made:
-        nnz = {
-            j: LayerNnz.from_crow({n: d.layout.crow_indices for n, d in layer.items()})
-            for j, layer in task.deltas.items()
-        }
-        expected += task_cost(shape, task.policy, length, nnz, **sizes).total.flops
+        expected += task_cost(shape, task.policy, length, task.layer_nnz(), **sizes).total.flops
     assert counter.get_total_flops() == expected
 
 
