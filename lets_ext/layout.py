@@ -124,6 +124,33 @@ class DeltaLayout:
         col = self.col_indices[int(crow[0]) : int(crow[-1])]
         return DeltaLayout.from_csr(crow - crow[0], col, self.in_features)
 
+    def tasks(self, begin: int, end: int) -> DeltaLayout:
+        """Layout of the tasks [begin, end) of a stack; columns are views."""
+        if not 0 <= begin < end <= self.num_tasks:
+            raise ValueError(
+                f"delta layout: tasks must be in [0, {self.num_tasks}], got [{begin}, {end})"
+            )
+        crow = self.crow_indices[begin * self.out_features : end * self.out_features + 1]
+        first, last = int(crow[0]), int(crow[-1])
+        own = slice(first, last)
+        # Without a transpose (forward_only) its slices are empty, too.
+        ccol = self.ccol_indices[begin * self.in_features : end * self.in_features + 1]
+        return DeltaLayout(
+            crow - first,
+            self.col_indices[own],
+            ccol - first,
+            self.row_indices[own],
+            self.permutation[own] - first,
+            end - begin,
+            self.out_features,
+            self.in_features,
+        )
+
+    def forward_only(self) -> DeltaLayout:
+        """The same positions without their transpose, which only backward reads."""
+        empty = self.col_indices.new_empty(0)
+        return replace(self, ccol_indices=empty, row_indices=empty, permutation=empty)
+
     def to(self, device: torch.device | str) -> DeltaLayout:
         """The same layout with its index tensors on `device`."""
         return replace(
@@ -141,6 +168,12 @@ class Delta(NamedTuple):
 
     layout: DeltaLayout
     values: Tensor
+
+    def tasks(self, begin: int, end: int) -> Delta:
+        """The deltas of the tasks [begin, end) of a stack; values and columns are views."""
+        layout, rows = self.layout, self.layout.out_features
+        first, last = (int(self.layout.crow_indices[t * rows]) for t in (begin, end))
+        return Delta(layout.tasks(begin, end), self.values[first:last])
 
     def to_dense(self) -> Tensor:
         """The deltas as dense matrices, differentiable in the values. [T, O, I]"""

@@ -233,18 +233,32 @@ def layer_ops(
         add("cls_tail", rows=batch, hidden=hidden, intermediate=inner, nnz=0)
         return steps
     deltas = nnz if accounting == "engine" else None
+    steps += full_tail_ops(shape, tokens, deltas, itemsize=itemsize)
+    return steps
+
+
+def full_tail_ops(
+    shape: EncoderShape, tokens: int, nnz: LayerNnz | None, tasks: int = 1, itemsize: int = 4
+) -> list[OpCost]:
+    """The steps after the attention over all rows of T tasks; without deltas if `nnz` is None."""
+    steps: list[OpCost] = []
+    hidden, inner, rows = shape.hidden_size, shape.intermediate_size, tasks * tokens
+
+    def add(op: str, **sizes: int) -> None:
+        steps.append(OpCost(op, op_cost(op, **sizes, itemsize=itemsize)))
+
     for matrix, (in_features, out_features) in _tail_matrices(shape).items():
-        add("linear", tokens=tokens, in_features=in_features, out_features=out_features)
-        if deltas:
+        add("linear", tokens=rows, in_features=in_features, out_features=out_features)
+        if nnz is not None:
             add(
                 "delta_linear",
                 tokens=tokens, in_features=in_features, out_features=out_features,
-                nnz=getattr(deltas, matrix), shared=False,
+                nnz=getattr(nnz, matrix), tasks=tasks, shared=False,
             )  # fmt: skip
         if matrix == "up":
-            add("bias_gelu", tokens=tokens, features=inner, vectors=inner)
+            add("bias_gelu", tokens=rows, features=inner, vectors=tasks * inner)
         else:
-            add("add_layer_norm", tokens=tokens, hidden=hidden, vectors=3 * hidden)
+            add("add_layer_norm", tokens=rows, hidden=hidden, vectors=3 * tasks * hidden)
     return steps
 
 

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from lets.errors import LetsError
 from lets.frozen import ActivationCache, FrozenNeeds
-from lets.layers import FrozenLayer, cached_cls_layer, cls_layer, full_layer, project_qkv
+from lets.layers import (
+    FrozenLayer,
+    cached_cls_layer,
+    cls_layer,
+    full_layer,
+    project_key_value,
+    project_qkv,
+    project_query,
+)
 from lets.quiet import quiet_transformers
 from lets.shape import EncoderShape
 from lets.tokens import Texts, TokenBatch, tokenize, tokenizer_fingerprint
@@ -172,13 +180,8 @@ class Encoder:
 
     def project_cls(self, cache: ActivationCache, index: int, x: Tensor) -> None:
         """Put K and V of all rows, and Q of the [CLS] row, into the cache. x: x^p_{index-1}"""
-        weights, hidden = self.layers[index], self.shape.hidden_size
-        cache.cls_query[index] = nn.functional.linear(
-            x[:, 0], weights.qkv_weight[:hidden], weights.qkv_bias[:hidden]
-        )
-        cache.key_value[index] = nn.functional.linear(
-            x, weights.qkv_weight[hidden:], weights.qkv_bias[hidden:]
-        )
+        cache.cls_query[index] = project_query(x[:, 0], self.layer(index))
+        cache.key_value[index] = project_key_value(x, self.layer(index))
 
     def _cls_row(self, cache: ActivationCache, index: int, x: Tensor) -> Tensor:
         layer = self.layer(index)

@@ -7,7 +7,7 @@ weights once for all tasks; what is a task's own goes through the ops of `lets_e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -98,10 +98,41 @@ class OwnLayer:
                 stacked[name] = torch.cat(values)
         return cls(**stacked)
 
+    def tasks(self, begin: int, end: int) -> OwnLayer:
+        """The tasks [begin, end) of a stack; values, columns and vectors are views."""
+
+        def cut(value: Any) -> Any:
+            return value.tasks(begin, end) if isinstance(value, Delta) else value[begin:end]
+
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts: dict[str, Any] = {n: None if v is None else cut(v) for n, v in values.items()}
+        return OwnLayer(**parts)
+
+    def forward_only(self) -> OwnLayer:
+        """The same without what only backward reads."""
+        deltas: dict[str, Any] = {
+            f.name: Delta(value.layout.forward_only(), value.values)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Delta)
+        }
+        return replace(self, **deltas)
+
 
 def project_qkv(x: Tensor, layer: FrozenLayer) -> Tensor:
     """The frozen product of the three projections. x [..., H] -> [..., 3H]"""
     return F.linear(x, layer.weights.qkv_weight, layer.weights.qkv_bias)
+
+
+def project_query(row: Tensor, layer: FrozenLayer) -> Tensor:
+    """The frozen query alone. row [..., H] -> [..., H]"""
+    weights, hidden = layer.weights, layer.hidden_size
+    return F.linear(row, weights.qkv_weight[:hidden], weights.qkv_bias[:hidden])
+
+
+def project_key_value(x: Tensor, layer: FrozenLayer) -> Tensor:
+    """The frozen keys and values alone. x [..., H] -> [..., 2H]"""
+    weights, hidden = layer.weights, layer.hidden_size
+    return F.linear(x, weights.qkv_weight[hidden:], weights.qkv_bias[hidden:])
 
 
 def full_layer(
@@ -117,13 +148,8 @@ def full_layer(
     Returns:
         [T, B, S, H]
     """
-    batch, length = x.shape[1:3]
-    rows = x.flatten(1, 2)
-    products = qkv.flatten(1, 2)
-    if own.qkv is not None:
-        products = delta_qkv(products, rows, own.qkv, own.qkv_bias_delta)
-    ctx = _attention(products.unflatten(1, (batch, length)), key_mask, layer.num_heads)
-    return _tail(ctx.flatten(1, 2), rows, layer, own).unflatten(1, (batch, length))
+    ctx = attention(own_qkv(qkv, x, own), key_mask, layer.num_heads)
+    return full_tail(ctx, x, layer, own)
 
 
 def cached_cls_layer(
@@ -145,8 +171,70 @@ def cached_cls_layer(
     Returns:
         [T, B, H]
     """
-    q = _own_query(query, x, own)
-    ctx = cls_attention(
+    row = x[:, :, 0]
+    ctx = cached_context(own_query(query, row, own), key, value, x, key_mask, layer, own)
+    return row_tail(ctx, row, layer, own)
+
+
+def cls_layer(x: Tensor, key_mask: Tensor | None, layer: FrozenLayer, own: OwnLayer) -> Tensor:
+    """The [CLS] row of a layer on the tasks' own x: case `f-cls`. [T, B, S, H] -> [T, B, H]"""
+    row = x[:, :, 0]
+    q = own_query(project_query(row, layer), row, own)
+    return row_tail(own_context(q, x, key_mask, layer, own), row, layer, own)
+
+
+# --- the parts of a layer; a plan's steps are these ---
+
+
+def own_qkv(qkv: Tensor, x: Tensor, own: OwnLayer) -> Tensor:
+    """The tasks' Q, K, V. qkv [1|T, B, S, 3H], x [1|T, B, S, H] -> [T, B, S, 3H]"""
+    if own.qkv is None:
+        return qkv
+    products = delta_qkv(qkv.flatten(1, 2), x.flatten(1, 2), own.qkv, own.qkv_bias_delta)
+    return products.unflatten(1, x.shape[1:3])
+
+
+def attention(qkv: Tensor, key_mask: Tensor | None, num_heads: int) -> Tensor:
+    """Scaled dot-product attention. qkv [T, B, S, 3H] -> [T, B, S, H]"""
+    tasks, batch, length, width = qkv.shape
+    heads = qkv.reshape(tasks * batch, length, 3, num_heads, width // (3 * num_heads))
+    q, k, v = heads.permute(2, 0, 3, 1, 4)
+    mask = None if key_mask is None else key_mask.repeat(tasks, 1)[:, None, None]
+    ctx = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return ctx.transpose(1, 2).reshape(tasks, batch, length, width // 3)
+
+
+def full_tail(ctx: Tensor, x: Tensor, layer: FrozenLayer, own: OwnLayer) -> Tensor:
+    """Nodes n4 to n6 over all rows. ctx [T, B, S, H], x [1|T, B, S, H] -> [T, B, S, H]"""
+    weights, rows = layer.weights, x.flatten(1, 2)
+    projected = _own_linear(ctx.flatten(1, 2), weights.out_weight, own.out)
+    h = add_layer_norm(
+        projected, rows, own.attn_norm_weight, own.attn_norm_bias, own.out_bias, layer.eps
+    )
+    inner = bias_gelu(_own_linear(h, weights.up_weight, own.up), own.up_bias)
+    outer = _own_linear(inner, weights.down_weight, own.down)
+    out = add_layer_norm(outer, h, own.norm_weight, own.norm_bias, own.down_bias, layer.eps)
+    return out.unflatten(1, x.shape[1:3])
+
+
+def own_query(query: Tensor, row: Tensor, own: OwnLayer) -> Tensor:
+    """The tasks' queries of the [CLS] rows. query, row [1|T, B, H] -> [T, B, H]"""
+    if own.query is None:
+        return query
+    return delta_linear(query, row, own.query, own.query_bias_delta)
+
+
+def cached_context(
+    q: Tensor,
+    key: Tensor,
+    value: Tensor,
+    x: Tensor,
+    key_mask: Tensor | None,
+    layer: FrozenLayer,
+    own: OwnLayer,
+) -> Tensor:
+    """The [CLS] row's context on cached products. q [T, B, H], key, value, x [1, B, S, H]"""
+    return cls_attention(
         q,
         x,
         num_heads=layer.num_heads,
@@ -157,20 +245,19 @@ def cached_cls_layer(
         value_bias=own.value_bias_delta,
         key_mask=key_mask,
     )
-    return _cls_tail(ctx, x, layer, own)
 
 
-def cls_layer(x: Tensor, key_mask: Tensor | None, layer: FrozenLayer, own: OwnLayer) -> Tensor:
-    """The [CLS] row of a layer on the tasks' own x: case `f-cls`. [T, B, S, H] -> [T, B, H]"""
+def own_context(
+    q: Tensor, x: Tensor, key_mask: Tensor | None, layer: FrozenLayer, own: OwnLayer
+) -> Tensor:
+    """The same without any key or value. q [T, B, H], x [1|T, B, S, H] -> [T, B, H]"""
     weights, hidden = layer.weights, layer.hidden_size
-    query_weight, key_weight, value_weight = weights.qkv_weight.split(hidden)
-    query_bias, _, value_bias = weights.qkv_bias.split(hidden)
-    q = _own_query(F.linear(x[:, :, 0], query_weight, query_bias), x, own)
-    bias = value_bias.expand(x.shape[0], hidden)
+    _, key_weight, value_weight = weights.qkv_weight.split(hidden)
+    bias = weights.qkv_bias[2 * hidden :].expand(q.shape[0], hidden)
     if own.value_bias_delta is not None:
         bias = bias + own.value_bias_delta
     # Softmax is blind to the key bias: it adds the same to all scores of a query's head.
-    ctx = cls_attention(
+    return cls_attention(
         q,
         x,
         num_heads=layer.num_heads,
@@ -181,47 +268,14 @@ def cls_layer(x: Tensor, key_mask: Tensor | None, layer: FrozenLayer, own: OwnLa
         value_bias=bias,
         key_mask=key_mask,
     )
-    return _cls_tail(ctx, x, layer, own)
 
 
-def _own_query(query: Tensor, x: Tensor, own: OwnLayer) -> Tensor:
-    if own.query is None:
-        return query
-    return delta_linear(query, x[:, :, 0], own.query, own.query_bias_delta)
-
-
-def _attention(qkv: Tensor, key_mask: Tensor | None, num_heads: int) -> Tensor:
-    """Scaled dot-product attention. qkv [T, B, S, 3H] -> [T, B, S, H]"""
-    tasks, batch, length, width = qkv.shape
-    heads = qkv.reshape(tasks * batch, length, 3, num_heads, width // (3 * num_heads))
-    q, k, v = heads.permute(2, 0, 3, 1, 4)
-    mask = None if key_mask is None else key_mask.repeat(tasks, 1)[:, None, None]
-    ctx = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    return ctx.transpose(1, 2).reshape(tasks, batch, length, width // 3)
-
-
-def _tail(ctx: Tensor, residual: Tensor, layer: FrozenLayer, own: OwnLayer) -> Tensor:
-    """Nodes n4 to n6 over all rows. ctx [T, N, H], residual [1|T, N, H] -> [T, N, H]"""
-    weights = layer.weights
-    projected = _own_linear(ctx, weights.out_weight, own.out)
-    h = add_layer_norm(
-        projected, residual, own.attn_norm_weight, own.attn_norm_bias, own.out_bias, layer.eps
-    )
-    inner = bias_gelu(_own_linear(h, weights.up_weight, own.up), own.up_bias)
-    outer = _own_linear(inner, weights.down_weight, own.down)
-    return add_layer_norm(outer, h, own.norm_weight, own.norm_bias, own.down_bias, layer.eps)
-
-
-def _own_linear(x: Tensor, weight: Tensor, delta: Delta | None) -> Tensor:
-    product = F.linear(x, weight)
-    return product if delta is None else delta_linear(product, x, delta)
-
-
-def _cls_tail(ctx: Tensor, x: Tensor, layer: FrozenLayer, own: OwnLayer) -> Tensor:
+def row_tail(ctx: Tensor, row: Tensor, layer: FrozenLayer, own: OwnLayer) -> Tensor:
+    """Nodes n4 to n6 over the [CLS] rows. ctx [T, B, H], row [1|T, B, H] -> [T, B, H]"""
     weights = layer.weights
     return cls_tail(
         ctx,
-        x[:, :, 0],
+        row,
         out_weight=weights.out_weight,
         out_bias=own.out_bias,
         attn_norm_weight=own.attn_norm_weight,
@@ -237,3 +291,8 @@ def _cls_tail(ctx: Tensor, x: Tensor, layer: FrozenLayer, own: OwnLayer) -> Tens
         down_delta=own.down,
         eps=layer.eps,
     )
+
+
+def _own_linear(x: Tensor, weight: Tensor, delta: Delta | None) -> Tensor:
+    product = F.linear(x, weight)
+    return product if delta is None else delta_linear(product, x, delta)

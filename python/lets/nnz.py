@@ -24,6 +24,9 @@ class LayerNnz:
     up: int = 0
     down: int = 0
 
+    def __add__(self, other: LayerNnz) -> LayerNnz:
+        return LayerNnz(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
     @property
     def qkv(self) -> int:
         return self.query + self.key + self.value

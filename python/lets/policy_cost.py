@@ -56,9 +56,14 @@ def head_cost(
     accounting: Accounting = "engine",
     batch: int = 1,
     itemsize: int = 4,
+    widths: tuple[int, int] | None = None,
 ) -> Cost:
-    """The layer-wise head with its default widths (METHOD section 5); the paper counts no FLOPs."""
-    projection, lstm = head_sizes(shape.hidden_size)
+    """The layer-wise head (METHOD section 5); the paper counts no FLOPs.
+
+    Args:
+        widths: Of the projection and of one direction of the LSTM; None: the default ones.
+    """
+    projection, lstm = head_sizes(shape.hidden_size) if widths is None else widths
     rows = batch * shape.num_layers
     steps = (
         _with_bias("linear", rows, shape.hidden_size, projection, itemsize),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,7 @@ class Task:
 
     name: str
     policy: Policy
-    deltas: dict[int, dict[str, SparseDelta]]
+    deltas: Mapping[int, dict[str, SparseDelta]]
     vectors: dict[int, dict[str, Tensor]]
     head: LayerwiseHead
     labels: tuple[str, ...]

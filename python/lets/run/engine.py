@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lets.encoder import Encoder, FrozenNeeds
+from lets.encoder import Encoder
 from lets.errors import LetsError
-from lets.layers import OwnLayer
 from lets.pack import load_pack
 from lets.pack_config import check_task_name
+from lets.run.modes import check_mode, run
 from lets.run.output import TaskOutput
-from lets.run.serial import pooled_rows
+from lets.run.task_set import TaskSet
 from lets.run.work import Input, batches
 from lets.task import Task
 from lets.tokens import TokenBatch, check_texts, collate, encode
 
 Inputs = Sequence[str] | Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A task, and what the layers of its chain take, built once."""
-
-    task: Task
-    own: Mapping[int, OwnLayer]
-    head: nn.Module
 
 
 class Engine:
@@ -44,13 +35,19 @@ class Engine:
     """
 
     def __init__(
-        self, encoder: Encoder, tasks: Iterable[Task] = (), *, batch_size: int = 32
+        self,
+        encoder: Encoder,
+        tasks: Iterable[Task] = (),
+        *,
+        batch_size: int = 32,
+        mode: str = "stacked",
     ) -> None:
         self.encoder = encoder
         self.batch_size = _check_batch_size(batch_size)
-        self._loaded: dict[str, _Loaded] = {}
-        for task in tasks:
-            self.add_task(task)
+        self.mode = check_mode(mode)
+        self._writing = threading.Lock()
+        self._set = TaskSet(encoder, {})
+        self.add_tasks(tasks)
 
     @classmethod
     def from_pretrained(
@@ -62,6 +59,7 @@ class Engine:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         batch_size: int = 32,
+        mode: str = "stacked",
     ) -> Engine:
         """An engine of an encoder (folder, hub id or loaded) and packs (folders, ids or tasks)."""
         if isinstance(packs, (str, Path)):
@@ -70,45 +68,65 @@ class Engine:
             raise LetsError(f"engine: packs must be a list, got {type(packs).__name__}")
         if not isinstance(encoder, Encoder):
             encoder = Encoder.from_pretrained(encoder, revision, dtype, device)
-        engine = cls(encoder, batch_size=batch_size)
-        for pack in packs:
-            engine.add_task(pack)
+        engine = cls(encoder, batch_size=batch_size, mode=mode)
+        engine.add_tasks(packs)
         return engine
 
     @property
     def tasks(self) -> dict[str, Task]:
-        """The loaded tasks by name."""
-        return {name: loaded.task for name, loaded in self._loaded.items()}
+        """The loaded tasks by name; their weights are views of the engine's."""
+        return dict(self._set.tasks)
 
-    def add_task(self, task: Task | str | Path, name: str | None = None) -> str:
+    def add_task(
+        self, task: Task | str | Path, name: str | None = None, *, replace: bool = False
+    ) -> str:
         """Load a pack or a task; returns the name it answers under.
 
         Args:
             name: In place of the task's own.
+            replace: Take the place of a task of this name.
         """
-        if not isinstance(task, (Task, str, Path)):
-            raise LetsError(
-                "engine: task must be a Task, or the folder or hub id of a pack, "
-                f"got {type(task).__name__}"
-            )
-        task = task if isinstance(task, Task) else load_pack(task, self.encoder)
-        name = check_task_name(task.name if name is None else name)
-        if name in self._loaded:
-            raise LetsError(
-                f"engine: task {name} is there already; remove it first, or add this one under "
-                "another name"
-            )
-        with torch.no_grad():
-            model = task.to_model(self.encoder)
-            loaded = _Loaded(task, model.own_layers(), model.head.requires_grad_(False))
-        self._loaded = {**self._loaded, name: loaded}  # a new dict: running calls keep theirs
-        return name
+        return self._add([(task, name)], replace)[0]
+
+    def add_tasks(self, tasks: Iterable[Task | str | Path]) -> list[str]:
+        """Load several packs or tasks at once: all of them, or none if one is refused."""
+        return self._add([(task, None) for task in tasks], False)
+
+    def _add(
+        self, tasks: Sequence[tuple[Task | str | Path, str | None]], replace: bool
+    ) -> list[str]:
+        loaded: dict[str, Task] = {}
+        for task, name in tasks:
+            if not isinstance(task, (Task, str, Path)):
+                raise LetsError(
+                    "engine: task must be a Task, or the folder or hub id of a pack, "
+                    f"got {type(task).__name__}"
+                )
+            task = task if isinstance(task, Task) else load_pack(task, self.encoder)
+            name = check_task_name(task.name if name is None else name)
+            if name in loaded:
+                raise LetsError(
+                    f"engine: task {name} is given twice; add one of them under another name"
+                )
+            loaded[name] = task
+        with self._writing:
+            there = [name for name in loaded if name in self._set.tasks]
+            if there and not replace:
+                raise LetsError(
+                    f"engine: task {there[0]} is there already; remove it first, or add this one "
+                    "under another name"
+                )
+            if loaded:
+                self._set = self._set.with_tasks(loaded)  # running calls keep the set they have
+        return list(loaded)
 
     def remove_task(self, name: str) -> Task:
-        """Unload a task and return it."""
-        _check_known([name], self._loaded)
-        task = self._loaded[name].task
-        self._loaded = {n: loaded for n, loaded in self._loaded.items() if n != name}
+        """Unload a task and return it, with weights of its own."""
+        with self._writing:
+            current = self._set
+            current.check_known([name])
+            task = current.detached(name)
+            self._set = current.without(name)
         return task
 
     @torch.inference_mode()
@@ -131,13 +149,13 @@ class Engine:
             Per task a `TaskOutput`. Where a task's inputs are wrong, its `error` says how, and the
             others answer.
         """
-        loaded = self._loaded
+        loaded = self._set
         wanted = self._inputs_by_task(texts, tasks, loaded)
         errors = {
-            name: _input_error(loaded[name].task, name, items) for name, items in wanted.items()
+            name: _input_error(loaded.tasks[name], name, items) for name, items in wanted.items()
         }
         outputs = {
-            name: TaskOutput(loaded[name].task, None, error)
+            name: TaskOutput(loaded.tasks[name], None, error)
             for name, error in errors.items()
             if error is not None
         }
@@ -148,31 +166,31 @@ class Engine:
         }
         if inputs:
             size = self.batch_size if batch_size is None else _check_batch_size(batch_size)
-            limits = self._limits({name: loaded[name].task for name in inputs}, max_length)
+            limits = self._limits({name: loaded.tasks[name] for name in inputs}, max_length)
             outputs |= self._answer(inputs, limits, size, loaded)
         return {name: outputs[name] for name in wanted}
 
     @torch.inference_mode()
     def forward(self, tokens: TokenBatch, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Logits of token ids that every task answers, without tokenizing. [B, C] per task"""
-        loaded = self._loaded
+        loaded = self._set
         if not isinstance(tokens, TokenBatch):
             raise LetsError(f"engine: tokens must be a TokenBatch, got {type(tokens).__name__}")
-        names = list(loaded) if tasks is None else _check_names(tasks)
-        _check_known(names, loaded)
-        return self._forward(tokens, names, loaded)
+        names = list(loaded.tasks if tasks is None else dict.fromkeys(_check_names(tasks)))
+        loaded.check_known(names)
+        return self._forward(tokens, names, loaded) if names else {}
 
     def _answer(
         self,
         inputs: Mapping[str, Sequence[Input]],
         limits: Mapping[str, int],
         batch_size: int,
-        loaded: Mapping[str, _Loaded],
+        loaded: TaskSet,
     ) -> dict[str, TaskOutput]:
         encoder = self.encoder
         tokenizer: Any = encoder.tokenizer
         logits = {
-            name: torch.empty(len(items), loaded[name].task.head.num_labels)
+            name: torch.empty(len(items), loaded.tasks[name].head.num_labels)
             for name, items in inputs.items()
         }
 
@@ -183,38 +201,30 @@ class Engine:
             tokens = collate(batch.rows, tokenizer.pad_token_id or 0).to(encoder.device)
             for name, answer in self._forward(tokens, batch.tasks, loaded).items():
                 _scatter(logits[name], name, answer.float().cpu(), batch.slots)
-        return {name: TaskOutput(loaded[name].task, logits[name]) for name in inputs}
+        return {name: TaskOutput(loaded.tasks[name], logits[name]) for name in inputs}
 
     def _forward(
-        self, tokens: TokenBatch, names: Iterable[str], loaded: Mapping[str, _Loaded]
+        self, tokens: TokenBatch, names: Iterable[str], loaded: TaskSet
     ) -> dict[str, Tensor]:
-        encoder = self.encoder
-        layers = [encoder.layer(j) for j in range(encoder.shape.num_layers)]
-        chosen = {name: loaded[name] for name in names}
-        needs = FrozenNeeds.union(each.task.policy for each in chosen.values())
-        cache = encoder.forward(tokens, needs)
-        return {
-            name: each.head(pooled_rows(each.task.policy, layers, each.own, cache)[0])
-            for name, each in chosen.items()
-        }
+        return run(loaded, tuple(names), tokens, self.mode)
 
     def _inputs_by_task(
         self,
         texts: Inputs | Mapping[str, Inputs],
         tasks: Sequence[str] | None,
-        loaded: Mapping[str, _Loaded],
+        loaded: TaskSet,
     ) -> dict[str, Inputs]:
-        every: Iterable[str] = texts if isinstance(texts, Mapping) else loaded
+        every: Iterable[str] = texts if isinstance(texts, Mapping) else loaded.tasks
         names = list(dict.fromkeys(every if tasks is None else _check_names(tasks)))
         if not names:
             raise LetsError("engine: there must be at least one task; add one with add_task")
-        _check_known(names, loaded)
+        loaded.check_known(names)
         if not isinstance(texts, Mapping):
             check_texts(texts)  # wrong for every task: no answer at all
             if not len(texts):
                 raise LetsError("texts must hold at least one text, got none")
             return dict.fromkeys(names, texts)
-        _check_known(texts, loaded)
+        loaded.check_known(list(texts))
         missing = [name for name in names if name not in texts]
         if missing:
             raise LetsError(f"engine: texts must hold an entry for task {missing[0]}")
@@ -256,13 +266,6 @@ def _input_error(task: Task, name: str, items: Any) -> str | None:
         wants, got = ("pairs of", "single") if task.is_pair else ("single", "pairs of")
         return f"{name}: the task takes {wants} texts, got {got} texts"
     return None
-
-
-def _check_known(names: Iterable[str], loaded: Mapping[str, _Loaded]) -> None:
-    for name in names:
-        if name not in loaded:
-            known = ", ".join(sorted(loaded)) or "none"
-            raise LetsError(f"engine: no task {name!r}; loaded: {known}")
 
 
 def _check_names(tasks: Any) -> list[str]:

@@ -20,7 +20,10 @@ class TaskOutput:
     """
 
     def __init__(self, task: Task, logits: Tensor | None, error: str | None = None) -> None:
-        self.task, self._logits, self.error = task, logits, error
+        # Not the task itself: its weights are views of the engine's, which it would keep alive.
+        self.name, self._classes = task.name, task.labels
+        self._regression = task.problem_type == REGRESSION
+        self._logits, self.error = logits, error
         if logits is not None and not bool(torch.isfinite(logits).all()):
             row = int((~torch.isfinite(logits)).nonzero()[0, 0])
             self.error = f"{task.name}: logits must be finite, got NaN or infinity for text {row}"
@@ -36,21 +39,21 @@ class TaskOutput:
     @property
     def probabilities(self) -> Tensor:
         """Softmax over the classes, [n, C]; empty for regression."""
-        if self.task.problem_type == REGRESSION:
+        if self._regression:
             return self.logits.new_empty(len(self.logits), 0)
         return self.logits.softmax(-1)
 
     @property
     def labels(self) -> list[str] | list[float]:
         """The likeliest class of each text, or its value in regression."""
-        if self.task.problem_type == REGRESSION:
+        if self._regression:
             return self.scores.tolist()
-        return [self.task.labels[i] for i in self.logits.argmax(-1).tolist()]
+        return [self._classes[i] for i in self.logits.argmax(-1).tolist()]
 
     @property
     def scores(self) -> Tensor:
         """Probability of the label, or the value in regression. [n]"""
-        if self.task.problem_type == REGRESSION:
+        if self._regression:
             return self.logits[:, 0]
         return self.probabilities.amax(-1)
 
@@ -59,4 +62,4 @@ class TaskOutput:
 
     def __repr__(self) -> str:
         shown: Any = f"error={self.error!r}" if self.error else f"labels={self.labels!r}"
-        return f"TaskOutput({self.task.name}, {shown})"
+        return f"TaskOutput({self.name}, {shown})"

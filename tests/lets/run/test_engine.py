@@ -204,7 +204,7 @@ def test_flops_are_the_cost_model_s():
         for i, word in enumerate([("pff", "fpf"), ("ppf", "fpp"), ("ppp", "ffp"), ("pff", "ppf")])
     ]
     texts, length = ["a red house", "one old tree"], 5  # [CLS] and [SEP] are tokens too
-    engine = Engine(encoder, made)
+    engine = Engine(encoder, made, mode="serial")
     with FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
         engine(texts)
     shape, sizes = encoder.shape, {"batch": len(texts)}

@@ -1,0 +1,1 @@
+"""Plans: what a set of tasks computes on one encoder, as data."""

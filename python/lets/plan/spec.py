@@ -1,0 +1,56 @@
+"""TaskSpec: what a plan needs to know of a task; no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lets.nnz import LayerNnz, policy_nnz
+from lets.policy import Policy
+from lets.shape import EncoderShape, head_sizes
+
+
+@dataclass(frozen=True, eq=False)
+class TaskSpec:
+    """One task as the planner sees it.
+
+    Args:
+        nnz: Non-zeros of each live layer.
+        head: Widths of the projection and of one direction of the LSTM.
+        rank: Tasks of one rank stand together where they are stacked (single texts, pairs).
+    """
+
+    name: str
+    policy: Policy
+    nnz: Mapping[int, LayerNnz]
+    num_labels: int
+    head: tuple[int, int]
+    rank: int = 0
+
+    @classmethod
+    def of(cls, task: Any, name: str | None = None) -> TaskSpec:
+        """From a `lets.task.Task`."""
+        head = task.head
+        return cls(
+            task.name if name is None else name,
+            task.policy,
+            task.layer_nnz(),
+            head.num_labels,
+            (head.projection_size, head.lstm_size),
+            int(task.is_pair),
+        )
+
+    @classmethod
+    def from_policy(
+        cls,
+        name: str,
+        policy: Policy,
+        shape: EncoderShape,
+        density: float = 0.005,
+        num_labels: int = 2,
+    ) -> TaskSpec:
+        """A task that is not trained yet: non-zeros in proportion, a head of default widths."""
+        policy.check_num_layers(shape.num_layers, shape.name)
+        nnz = policy_nnz(shape, policy, density)
+        return cls(name, policy, nnz, num_labels, head_sizes(shape.hidden_size))
