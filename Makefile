@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell git ls-files csrc CMakeLists.txt setup.py pyproject.toml _build 2>/dev/null)
 
-.PHONY: demo test test-slow lint format bench docs-tables emulate traffic cuda-check cuda-all clean help
+.PHONY: demo test test-slow lint format bench bench-engine docs-tables emulate traffic cuda-check cuda-all clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,7 +32,12 @@ format: $(VENV)/.dependencies  ## rewrite sources in the house format
 bench: $(VENV)/.extension  ## op microbenchmarks; rows go to bench/results/
 	$(BIN)/python -m bench.run
 
-docs-tables: $(VENV)/.dependencies  ## regenerate the numbers in docs/ and README from bench/results/
+bench-engine: $(VENV)/.extension $(VENV)/.bench  ## the engine beside dense models, training steps (20 minutes, a quiet machine)
+	$(BIN)/python -m bench.engine
+	$(BIN)/python -m bench.bench_train_step
+
+docs-tables: $(VENV)/.dependencies $(VENV)/.bench  ## regenerate numbers and plots in docs/ and README from bench/results/
+	PYTHONPATH=python $(BIN)/python -m bench.plot
 	PYTHONPATH=python $(BIN)/python -m bench.tables
 
 emulate:  ## the CUDA kernels on the CPU: results, sanitizers, planted bugs (needs the headers of CUDA)
@@ -60,6 +65,10 @@ $(VENV)/.dependencies: requirements/torch.txt requirements/dev.txt
 
 $(VENV)/.extension: $(VENV)/.dependencies $(NATIVE)
 	LETS_REQUIRE_EXT=1 $(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.dependencies requirements/bench.txt
+	$(BIN)/pip install -q --no-deps -r requirements/bench.txt
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.dependencies requirements/demo.txt

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # glibc gives freed memory back to the system or keeps it, by thresholds that move with the sizes
 # seen before. Which of two competitors then pays for a thousand page faults per call is chance.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
-OPS = ["bench", "--ignore=bench/bench_engine.py"]
+OPS = ["bench", "--ignore=bench/bench_engine.py", "--ignore=bench/bench_train_step.py"]
 
 
 def main(arguments: list[str]) -> int:

@@ -58,6 +58,9 @@ class Ours:
             self._engine = (key, make_engine(self.encoder, self.tasks(*key), self.settings.mode))
         return self._engine[1]
 
+    def mode(self, policy: str, count: int) -> str:
+        return getattr(self.engine(policy, count), "mode", "serial")
+
     def call(self, policy: str, count: int, batch: TokenBatch) -> Callable[[], dict[str, Tensor]]:
         """What is timed: token ids in, every task's logits out."""
         engine = self.engine(policy, count)

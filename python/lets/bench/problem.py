@@ -119,10 +119,15 @@ def _random_vector(weights: LayerWeights, name: str, random: torch.Generator) ->
 
 def random_batch(encoder: Encoder, batch: int, seq_len: int) -> TokenBatch:
     """Texts without padding. [B, S]"""
+    return random_tokens(encoder.vocab_size, batch, seq_len).to(encoder.device)
+
+
+def random_tokens(vocab_size: int, batch: int, seq_len: int) -> TokenBatch:
+    """The same at every call. [B, S]"""
     random = torch.Generator().manual_seed(1000 * batch + seq_len)
-    first = min(1000, encoder.vocab_size // 2)  # BERT's vocabularies begin with unused entries
-    ids = torch.randint(first, encoder.vocab_size, (batch, seq_len), generator=random)
-    return TokenBatch(ids, torch.ones_like(ids), torch.zeros_like(ids)).to(encoder.device)
+    first = min(1000, vocab_size // 2)  # BERT's vocabularies begin with unused entries
+    ids = torch.randint(first, vocab_size, (batch, seq_len), generator=random)
+    return TokenBatch(ids, torch.ones_like(ids), torch.zeros_like(ids))
 
 
 def load_packs(packs: list[str], encoder: Encoder) -> list[Task]:

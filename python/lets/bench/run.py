@@ -123,7 +123,7 @@ def _measure(name: str, baseline: Baseline, ours: Ours, point: Point) -> Row:
         "batch": point.batch,
         "seq_len": point.seq_len,
         "dtype": settings.dtype,
-        "mode": settings.mode or "default",
+        "mode": ours.mode(point.policy, point.tasks),
         "threads": torch.get_num_threads(),
         "flop_ratio": flop_ratio(
             ours.encoder.shape, ours.tasks(point.policy, point.tasks),
@@ -144,6 +144,7 @@ def _measure(name: str, baseline: Baseline, ours: Ours, point: Point) -> Row:
     timings = interleaved(
         {"dense": dense, "lets": ours.call(point.policy, point.tasks, tokens)},
         settings.rounds,
+        warmup=1,  # both have answered once, when they were checked
         seconds=settings.seconds,
         synchronize=torch.cuda.synchronize if settings.device != "cpu" else None,
     )

@@ -1,0 +1,82 @@
+"""Tables of whole engine calls and of training steps."""
+
+TITLES = {
+    "goal": "Figure 2(b)'s policy, also beside dense models with a [CLS]-only last layer",
+    "tasks": "By number of tasks",
+    "serial": "The same without stacking tasks (`serial`)",
+    "lengths": "By length",
+    "policies": "By policy",
+    "batches": "By batch size",
+    "minilm": "MiniLM shape (6 layers, H = 384)",
+    "large": "BERT-large shape",
+    "shared": "Dense models that share something: stacked weights, LoRA adapters",
+    "compile": "torch.compile with frozen weights",
+}
+READING = """All rows: the whole batch answered by every task. *FLOPs* is the ratio that the
+operations predict, *reached* the measured share of it. *max diff*: the engine's logits against a
+plain evaluation of the same packs. Weights are random (their values do not change times), packs
+have 0.5% non-zeros. †: fewer distinct dense models in memory than tasks; their time is scaled.
+"""
+
+
+def engine_sections(result):
+    """Markdown lines of one machine's engine.json."""
+    lines = [f"![time and speed-up](plots/{result['machine']}.png)", "", READING]
+    for name, run in result["runs"].items():
+        if run["rows"]:
+            lines += [f"#### {TITLES.get(name, name)}", *_rows(run["rows"]), ""]
+        lines += [f"{e['baseline']}: not measured, {e['reason']}.\n" for e in run["skipped"]]
+    return lines
+
+
+def _rows(rows):
+    varying = [
+        key
+        for key in ("encoder", "policy", "tasks", "batch", "seq_len", "mode")
+        if key in ("encoder", "tasks") or len({row[key] for row in rows}) > 1
+    ]
+    fixed = [
+        f"{key} {rows[0][key]}"
+        for key in ("policy", "batch", "seq_len", "threads", "dtype", "mode")
+        if key not in varying
+    ]
+    yield f"{', '.join(fixed)}.\n"
+    head = [*varying, "baseline", "baseline ms", "LeTS ms", "ratio", "FLOPs", "reached", "max diff"]
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    for row in rows:
+        cells = [*(str(row[key]) for key in varying), row["baseline"], *_times(row)]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _times(row):
+    if row["ratio"] is None:
+        return ["-", "-", row["error"], f"{row['flop_ratio']:.2f}", "-", "-"]
+    mark = "†" if row["scaled"] else ""
+    return [
+        f"{row['baseline_ms']:.1f} ± {row['baseline_iqr_ms'] / 2:.1f}{mark}",
+        f"{row['lets_ms']:.1f} ± {row['lets_iqr_ms'] / 2:.1f}",
+        f"**{row['ratio']:.2f}**",
+        f"{row['flop_ratio']:.2f}",
+        f"{row['ratio'] / row['flop_ratio']:.0%}",
+        f"{row['max_abs_diff']:.0e}",
+    ]
+
+
+def train_step_section(result):
+    """Markdown lines of one machine's train_step.json."""
+    first = result["rows"][0]
+    yield (
+        f"{first['encoder']} shape, policy {first['policy']}, B = {first['batch']}, "
+        f"L = {first['seq_len']}, {first['threads']} threads. Memory is the process's peak; of it "
+        f"{first['imports_mb']:.0f} MB are torch and transformers themselves.\n"
+    )
+    head = ["variant", "step, ms", "speed-up", "peak memory, MB", "of full fine-tuning"]
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    for row in result["rows"]:
+        yield (
+            f"| {row['variant']} | {row['step_ms']:.0f} ± {row['iqr_ms'] / 2:.0f} | "
+            f"{row['speedup']:.2f} | {row['peak_mb']:.0f} | {row['memory_ratio']:.0%} |"
+        )
+    yield ""
