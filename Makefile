@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell git ls-files csrc CMakeLists.txt setup.py pyproject.toml _build 2>/dev/null)
 
-.PHONY: demo test test-slow lint format bench bench-engine docs-tables emulate traffic cuda-check cuda-all clean help
+.PHONY: demo test test-slow lint format bench bench-engine docs-tables emulate traffic cuda-check cuda-all install-check clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -53,6 +53,16 @@ cuda-check: $(VENV)/.extension  ## compile the CUDA kernels (no GPU needed): no 
 
 cuda-all:  ## compile the CUDA kernels for every architecture that is released
 	$(PYTHON) tests/cuda_check/compile_kernels.py 80 86 89 90a 100 120+PTX
+
+install-check:  ## pip install of an sdist, isolated, into a fresh environment that has PyTorch alone
+	set -e; folder=$$(mktemp -d); trap "rm -rf $$folder" EXIT; bin=$$folder/env/bin; \
+	$(PYTHON) -m venv $$folder/env; $$bin/pip install -q -r requirements/torch.txt setuptools; \
+	$$bin/python -c "import sys; sys.path.insert(0, '_build'); import backend; backend.build_sdist('$$folder')"; \
+	torch="ls -i $$folder/env/lib/python*/site-packages/torch/version.py"; before=$$($$torch); LETS_REQUIRE_EXT=1 $$bin/pip install -q $$folder/lets_ext-*.tar.gz; \
+	test "$$before" = "$$($$torch)"; \
+	cd $$folder; $$bin/pip check; $$bin/python -m lets_ext.env; $$bin/lets env > env.txt; \
+	$$bin/lets ops --encoder minilm-l6 --policy g-2; \
+	$$bin/python -c "from lets.recipes import load_recipe; import lets_ext; load_recipe('small')"
 
 clean:  ## remove everything that was built, .venv included
 	rm -rf build dist *.egg-info $(VENV) lets_ext/*.so

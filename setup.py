@@ -2,7 +2,7 @@
 
 Environment: LETS_REQUIRE_EXT=1 (no compiler is an error), LETS_WITH_CUDA=0|1 (default: if nvcc is
 found), LETS_CUDA_ARCHS="80;90a-real", LETS_NATIVE_ARCH=1 (this machine only), LETS_BUILD_TYPE,
-LETS_TORCH_SITE, MAX_JOBS.
+LETS_TORCH_SITE, LETS_BUILD_BASE (folder of everything temporary, default: build), MAX_JOBS.
 """
 
 import importlib.util
@@ -16,6 +16,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+BUILD_BASE = os.environ.get("LETS_BUILD_BASE")
 NO_COMPILER = """\
 lets-ext: no C++ compiler found (looked for $CXX, c++, g++, clang++).
   The Python part is installed; ops of lets_ext raise ImportError until the extension is built.
@@ -62,7 +63,7 @@ class CMakeBuild(build_ext):
         import pybind11
 
         output = (Path(self.build_lib) / "lets_ext").resolve()
-        build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        build = Path(BUILD_BASE or ROOT / "build") / f"cmake-{sys.implementation.cache_tag}"
         arguments = {
             "CMAKE_BUILD_TYPE": os.environ.get("LETS_BUILD_TYPE", "Release"),
             "Python_EXECUTABLE": sys.executable,
@@ -83,9 +84,12 @@ setup(
     packages=[*find_packages("python"), "lets_ext"],
     package_dir={"": "python", "lets_ext": "lets_ext"},
     package_data={
-        "lets_ext": ["py.typed", "*.pyi", "_*.so"],
-        "lets": ["py.typed", "recipes/*.json", "**/*.json"],
+        "lets_ext": ["py.typed", "*.pyi"],
+        "lets": ["py.typed", "recipes/*.json"],
     },
     ext_modules=[Extension(name, sources=[]) for name in ("lets_ext._C", "lets_ext._host")],
     cmdclass={"build_ext": CMakeBuild},
+    options={"build": {"build_base": BUILD_BASE}, "egg_info": {"egg_base": BUILD_BASE}}
+    if BUILD_BASE
+    else {},
 )

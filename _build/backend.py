@@ -4,11 +4,13 @@ An isolated build environment would download a torch of its own (gigabytes, perh
 or another CUDA build) only for its headers. The environment that is being installed into has one.
 """
 
+import contextlib
 import importlib.util
 import os
 import re
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 from setuptools import build_meta
@@ -64,17 +66,46 @@ def _use_target_torch():
         os.environ["LETS_TORCH_SITE"] = site
 
 
+@contextlib.contextmanager
+def _clean_tree():
+    """Keep products out of the source tree: a CMake cache that names the tools of an isolated
+    environment, which is gone afterwards, would break the next build."""
+    with tempfile.TemporaryDirectory(prefix="lets-ext-") as folder:
+        os.environ["LETS_BUILD_BASE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["LETS_BUILD_BASE"]
+
+
+def get_requires_for_build_sdist(config_settings=None):
+    with _clean_tree():
+        return build_meta.get_requires_for_build_sdist(config_settings)
+
+
 def get_requires_for_build_wheel(config_settings=None):
-    return build_meta.get_requires_for_build_wheel(config_settings) + _requirements()
+    with _clean_tree():
+        return build_meta.get_requires_for_build_wheel(config_settings) + _requirements()
 
 
 def get_requires_for_build_editable(config_settings=None):
     return build_meta.get_requires_for_build_editable(config_settings) + _requirements()
 
 
+def prepare_metadata_for_build_wheel(*args, **kwargs):
+    with _clean_tree():
+        return build_meta.prepare_metadata_for_build_wheel(*args, **kwargs)
+
+
+def build_sdist(*args, **kwargs):
+    with _clean_tree():
+        return build_meta.build_sdist(*args, **kwargs)
+
+
 def build_wheel(*args, **kwargs):
     _use_target_torch()
-    return build_meta.build_wheel(*args, **kwargs)
+    with _clean_tree():
+        return build_meta.build_wheel(*args, **kwargs)
 
 
 def build_editable(*args, **kwargs):
