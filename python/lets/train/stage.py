@@ -65,7 +65,7 @@ class Stage:
                     f"{path}: is the result of {found.get('stage', 'another stage')} with other "
                     f"inputs ({_differences(found.get('inputs'), self.inputs)}); {_KEEP_OR_REPLACE}"
                 )
-            if self.checkpoints.foreign() and not self.overwrite:
+            if not self.overwrite and self.checkpoints.foreign():
                 raise LetsError(
                     f"{self.checkpoints.folder}: holds an interrupted run with other inputs; "
                     f"{_KEEP_OR_REPLACE}"
@@ -73,9 +73,11 @@ class Stage:
             return None
         for name, checksum in found["files"].items():
             if not self.file(name).is_file() or sha256_of(self.file(name)) != checksum:
+                if self.overwrite:
+                    return None
                 raise LetsError(
                     f"{self.file(name)}: is missing or differs from what {path} recorded; "
-                    f"remove {path} to run the stage again"
+                    f"remove {path}, or give --overwrite, to run the stage again"
                 )
         return found["result"]
 

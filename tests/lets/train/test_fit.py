@@ -149,13 +149,15 @@ def test_a_damaged_result_is_named(tiny_encoder, tiny_task, tiny_config, tmp_pat
     file.write_bytes(file.read_bytes()[:-1] + b"\x00\x01")
     with pytest.raises(ValueError, match=r"mask\.safetensors: is missing or differs"):
         fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
+    again = fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy, overwrite=True)
+    assert again.skipped == ("finetune", "pack")  # the same mask as before
 
 
 def test_the_way_out_of_a_damaged_result(tiny_encoder, tiny_task, tiny_config, tmp_path):
     data, policy = tiny_task(), Policy("ppp", "ppf")
     pack = fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy).pack
     shutil.rmtree(pack)
-    with pytest.raises(ValueError, match=r"remove \S+pack\.json to run the stage again"):
+    with pytest.raises(ValueError, match=r"remove \S+pack\.json, or give --overwrite, to run"):
         fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
     (tmp_path / "pack.json").unlink()
     again = fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
