@@ -48,6 +48,12 @@ STABLE_TORCH_LIBRARY(lets_ext, m) {
       "Tensor? down_values, Tensor? down_crow_indices, Tensor? down_col_indices, "
       "Tensor? down_ccol_indices, Tensor? down_row_indices, Tensor? down_permutation, "
       "float eps) -> Tensor");
+  // cls_tail of several independent layers of one shape, without gradients. Per layer: weights of
+  // out, up, down; vectors as above; values, crow_indices, col_indices of the three deltas, empty
+  // where there is none.
+  m.def(
+      "cls_tail_layers(Tensor[] ctx, Tensor[] residual, Tensor[] weights, Tensor[] vectors, "
+      "Tensor[] deltas, float eps) -> Tensor[]");
   // LN(x + residual + bias) * weight + norm_bias -> (out, mean, rstd)
   m.def(
       "add_layer_norm(Tensor x, Tensor residual, Tensor weight, Tensor norm_bias, Tensor? bias, "

@@ -52,13 +52,12 @@ def cls_tail(
     require_ops()
     weights = {"out": (out_weight, out_delta), "up": (up_weight, up_delta)}
     weights["down"] = (down_weight, down_delta)
-    for name, (weight, delta) in weights.items():
+    for name, (weight, _) in weights.items():
         if weight.requires_grad:
             raise ValueError(
                 f"cls_tail: {name}_weight must be frozen, got requires_grad=True; train its delta"
             )
-        if delta is not None:
-            _check_delta(f"{name}_delta", delta.layout, (ctx.shape[0], *weight.shape))
+    check_deltas("cls_tail", ctx, weights)
     return torch.ops.lets_ext.cls_tail.default(
         ctx,
         residual,
@@ -114,13 +113,17 @@ def cls_tail_ref(
     return norm(h + linear(inner, down_weight, down_bias, down_delta), norm_weight, norm_bias)
 
 
-def _check_delta(name, layout, shape) -> None:
-    actual = (layout.num_tasks, layout.out_features, layout.in_features)
-    if actual != shape:
-        raise ValueError(
-            f"cls_tail: {name} must be {shape[0]} x {list(shape[1:])}, got "
-            f"{actual[0]} x {list(actual[1:])}"
-        )
+def check_deltas(op: str, ctx: Tensor, weights: dict[str, tuple[Tensor, Delta | None]]) -> None:
+    """Raise ValueError unless every delta has the tasks of ctx and the shape of its weight."""
+    for name, (weight, delta) in weights.items():
+        if delta is None:
+            continue
+        layout, tasks, shape = delta.layout, ctx.shape[0], list(weight.shape)
+        if (layout.num_tasks, layout.out_features, layout.in_features) != (tasks, *shape):
+            raise ValueError(
+                f"{op}: {name}_delta must be {tasks} x {shape}, got "
+                f"{layout.num_tasks} x {[layout.out_features, layout.in_features]}"
+            )
 
 
 def _parts(delta: Delta | None) -> tuple[Tensor | None, ...]:

@@ -1,6 +1,6 @@
-// cls_tail on a GPU: one persistent launch that reads each weight once, or a chain of four where
-// the grid cannot be on the device as a whole. Returns 0 or a cudaError_t; no allocation, no
-// waiting. T: float, Half, BFloat16.
+// cls_tail of independent layers on a GPU: one persistent launch that reads each weight once, or a
+// chain of four per layer where the grid cannot be on the device as a whole or rows are many.
+// Returns 0 or a cudaError_t; no allocation, no waiting. T: float, Half, BFloat16.
 #pragma once
 #include "kernels/cls_tail.h"
 
@@ -27,8 +27,11 @@ struct ClsTailCudaParams {
 
 enum class ClsTailLaunch { kAutomatic, kPersistent, kChain };
 
+constexpr int kMaxTailLayers = 24;  // of one launch; more layers take further launches
+
+// The layers have one hidden and one inner size; tasks and rows may differ.
 template <typename T>
-int cls_tail_cuda(const ClsTailCudaParams<T>& p, CUstream_st* stream,
-                  ClsTailLaunch launch = ClsTailLaunch::kAutomatic);
+int cls_tail_cuda(const ClsTailCudaParams<T>* layers, int64_t num_layers, CUstream_st* stream,
+                  ClsTailLaunch how = ClsTailLaunch::kAutomatic);
 
 }  // namespace lets

@@ -3,12 +3,10 @@
 #pragma once
 #include <type_traits>
 
-#include "kernels/gpu.h"
+#include "kernels/weight_stream.cuh"
 
 namespace lets::gpu {
 
-constexpr int kTailThreads = 256, kTailWarps = kTailThreads / 32;
-constexpr int kTailOutputs = 8;  // per tile: the columns of one tensor-core product
 // Rows that one pass over the weights serves: those of one tensor-core product, or what an fp32
 // thread can hold in registers.
 template <bool kTensor>
@@ -21,25 +19,26 @@ __host__ __device__ constexpr int64_t staged_stride(int64_t features) {
   return ceil_div<int64_t>(features, 32) * 32 + 64 / sizeof(T);
 }
 
-// sums[warp][row][output] of the features that this warp takes; weight: [outputs, features].
+// sums[warp][row][output] of the features that this warp takes, with the weights of the next tile.
 // A fragment's order of features is free as long as both operands agree: lane t of a group takes
 // eight neighbours, one 16-byte load instead of four of 4 bytes.
-template <typename T>
-__device__ void multiply_tensor(const T* weight, int outputs, const T* staged, int64_t stride,
-                                int num_rows, int features, float* sums) {
+template <typename T, typename Stream>
+__device__ void multiply_tensor(Stream& weights, const T* staged, int64_t stride, int num_rows,
+                                int features, float* sums) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = lane / 4;
   float c[4] = {};
-  const T* w = weight + static_cast<int64_t>(group) * features;
-#pragma unroll 4
-  for (int k = (warp * 4 + lane % 4) * 8; k - lane % 4 * 8 < features; k += kTailWarps * 32) {
-    Pack<T> b{}, low{}, high{};
+#pragma unroll 2
+  for (int k0 = 0; k0 < features; k0 += Stream::kFeatures) {
+    const int k = k0 + (warp * 4 + lane % 4) * 8;
+    typename Stream::Word b[1];
+    weights.next(b);
+    Pack<T> low{}, high{};
     if (k < features) {
-      if (group < outputs) b = load_constant<16>(w + k);
       if (group < num_rows) low = load_pack<16>(staged + group * stride + k);
       if (group + 8 < num_rows) high = load_pack<16>(staged + (group + 8) * stride + k);
     }
     uint32_t wb[4], wl[4], wh[4];
-    memcpy(wb, &b, 16);
+    memcpy(wb, &b[0], 16);
     memcpy(wl, &low, 16);
     memcpy(wh, &high, 16);
 #pragma unroll
@@ -55,21 +54,18 @@ __device__ void multiply_tensor(const T* weight, int outputs, const T* staged, i
 }
 
 // The same with fp32 multiply-adds, kVector features per lane and step.
-template <typename T, int kVector>
-__device__ void multiply_scalar(const T* weight, int outputs, const T* staged, int64_t stride,
-                                int num_rows, int features, float* sums) {
-  constexpr int kRows = kTailRows<false>, kHalf = kTailOutputs / 2;
+template <typename T, int kVector, typename Stream>
+__device__ void multiply_scalar(Stream& weights, const T* staged, int64_t stride, int num_rows,
+                                int features, float* sums) {
+  constexpr int kRows = kTailRows<false>, kHalf = Stream::kWords;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   for (int first = 0; first < kTailOutputs; first += kHalf) {
     float sum[kHalf][kRows] = {};
-    for (int k = (warp * 32 + lane) * kVector; k < features; k += kTailThreads * kVector) {
-      Pack<T, kVector * sizeof(T)> w[kHalf] = {};
-#pragma unroll
-      for (int o = 0; o < kHalf; ++o) {
-        if (first + o < outputs)
-          w[o] = load_constant<kVector * sizeof(T)>(weight +
-                                                    static_cast<int64_t>(first + o) * features + k);
-      }
+    for (int k0 = 0; k0 < features; k0 += Stream::kFeatures) {
+      const int k = k0 + static_cast<int>(threadIdx.x) * kVector;
+      typename Stream::Word w[kHalf];
+      weights.next(w);
+      if (k >= features) continue;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         if (r >= num_rows) break;
@@ -89,16 +85,6 @@ __device__ void multiply_scalar(const T* weight, int outputs, const T* staged, i
         if (lane == 0) sums[(warp * kRows + r) * kTailOutputs + first + o] = total;
       }
     }
-  }
-}
-
-template <typename T, bool kTensor, int kVector>
-__device__ __forceinline__ void multiply(const T* weight, int outputs, const T* staged,
-                                         int64_t stride, int num_rows, int features, float* sums) {
-  if constexpr (kTensor) {
-    multiply_tensor(weight, outputs, staged, stride, num_rows, features, sums);
-  } else {
-    multiply_scalar<T, kVector>(weight, outputs, staged, stride, num_rows, features, sums);
   }
 }
 

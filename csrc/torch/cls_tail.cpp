@@ -4,11 +4,11 @@
 #include <torch/csrc/stable/library.h>
 
 #include <optional>
+#include <vector>
 
-#include "torch/delta_linear_common.h"
 #include "torch/on_cpu.h"
 #include "torch/parallel.h"
-#include "torch/task_vectors.h"
+#include "torch/tail_layer.h"
 #ifdef USE_CUDA
 #include "kernels/cls_tail_cuda.h"
 #include "torch/cuda.h"
@@ -20,58 +20,15 @@ namespace {
 constexpr const char* kOp = "cls_tail";
 using OptionalTensor = std::optional<Tensor>;
 
-// Checked tensors of one linear layer.
-struct Linear {
-  Tensor weight, bias;
-  OptionalTensor crow, col, values;
-
-  Linear(const char* weight_name, const char* bias_name, const Tensor& ctx, int64_t out_features,
-         int64_t in_features, const Tensor& weight_in, const Tensor& bias_in,
-         const OptionalTensor& crow_in, const OptionalTensor& col_in,
-         const OptionalTensor& values_in)
-      : weight(weight_in), bias(bias_in), crow(crow_in), col(col_in) {
-    STD_TORCH_CHECK(
-        weight.dim() == 2 && weight.size(0) == out_features && weight.size(1) == in_features, kOp,
-        ": ", weight_name, " must have shape [", out_features, ", ", in_features, "], got ",
-        shape_string(weight));
-    check_dtype(kOp, weight_name, weight, "ctx", ctx);
-    weight = torch::stable::contiguous(weight);
-    bias = check_task_vector(kOp, bias_name, bias_in, "ctx", ctx, ctx.size(0), out_features);
-    STD_TORCH_CHECK(
-        crow.has_value() == col.has_value() && crow.has_value() == values_in.has_value(), kOp,
-        ": crow_indices, col_indices and values of a delta must come together");
-    if (crow)
-      values =
-          check_csr(kOp, *crow, *col, *values_in, ctx, ctx.size(0) * out_features, in_features);
-  }
-
-  template <typename T>
-  TailLinear<T> params() const {
-    return {const_data<T>(weight),
-            {const_data<T>(bias), task_stride(bias)},
-            crow ? const_data<int32_t>(*crow) : nullptr,
-            crow ? const_data<int32_t>(*col) : nullptr,
-            crow ? const_data<T>(*values) : nullptr,
-            weight.size(0),
-            weight.size(1)};
-  }
-};
-
-// What run() gets: the parameters of both devices but for ctx and workspace.
-template <typename T>
-struct Call {
-  const T* residual;
-  int64_t residual_stride;
-  TailLinear<T> attn, up, down;
-  TaskVector<T> attn_norm_weight, attn_norm_bias, norm_weight, norm_bias;
-  T* out;
-  int64_t tasks, rows, hidden, inner;
-  double eps;
-};
-
 struct Cpu : OnCpu {
   template <typename T>
-  static void run(const Call<T>& c, const Tensor& ctx, Tensor& workspace) {
+  static void run(const std::vector<TailLayer>& layers) {
+    for (const TailLayer& layer : layers) run_layer(layer.call<T>(), layer.ctx, layer.workspace);
+  }
+
+ private:
+  template <typename T>
+  static void run_layer(const TailCall<T>& c, const Tensor& ctx, const Tensor& workspace) {
     using A = Accumulator<T>;
     const int64_t rows = c.tasks * c.rows, size = rows * c.hidden;
     const A* input = widened<T>(ctx, workspace);
@@ -110,10 +67,9 @@ struct Cpu : OnCpu {
     });
   }
 
- private:
   // ctx in the accumulator's type.
   template <typename T>
-  static const Accumulator<T>* widened(const Tensor& ctx, Tensor& buffer) {
+  static const Accumulator<T>* widened(const Tensor& ctx, const Tensor& buffer) {
     if constexpr (std::is_same_v<T, Accumulator<T>>) {
       return const_data<T>(ctx);
     } else {
@@ -127,34 +83,49 @@ struct Cpu : OnCpu {
 #ifdef USE_CUDA
 struct Cuda : OnCuda {
   template <typename T>
-  static void run(const Call<T>& c, const Tensor& ctx, Tensor& workspace) {
+  static void run(const std::vector<TailLayer>& layers) {
+    std::vector<ClsTailCudaParams<T>> params;
+    params.reserve(layers.size());
+    for (const TailLayer& layer : layers) params.push_back(layer_params<T>(layer));
+    const CudaScope scope(kOp, layers[0].ctx);
+    scope.check(cls_tail_cuda(params.data(), static_cast<int64_t>(params.size()), scope.stream()));
+  }
+
+ private:
+  template <typename T>
+  static ClsTailCudaParams<T> layer_params(const TailLayer& layer) {
+    const TailCall<T> c = layer.call<T>();
     const int64_t size = c.tasks * c.rows * c.hidden;
-    float* buffer = mutable_data<float>(workspace);
-    const ClsTailCudaParams<T> p{const_data<T>(ctx),
-                                 c.residual,
-                                 c.residual_stride,
-                                 c.attn,
-                                 c.up,
-                                 c.down,
-                                 c.attn_norm_weight,
-                                 c.attn_norm_bias,
-                                 c.norm_weight,
-                                 c.norm_bias,
-                                 c.out,
-                                 buffer,
-                                 buffer + size,
-                                 reinterpret_cast<T*>(buffer + 3 * size),
-                                 buffer + 2 * size,
-                                 c.tasks,
-                                 c.rows,
-                                 c.hidden,
-                                 c.inner,
-                                 c.eps};
-    const CudaScope scope(kOp, ctx);
-    scope.check(cls_tail_cuda(p, scope.stream()));
+    float* buffer = mutable_data<float>(layer.workspace);
+    return {const_data<T>(layer.ctx),
+            c.residual,
+            c.residual_stride,
+            c.attn,
+            c.up,
+            c.down,
+            c.attn_norm_weight,
+            c.attn_norm_bias,
+            c.norm_weight,
+            c.norm_bias,
+            c.out,
+            buffer,
+            buffer + size,
+            reinterpret_cast<T*>(buffer + 3 * size),
+            buffer + 2 * size,
+            c.tasks,
+            c.rows,
+            c.hidden,
+            c.inner,
+            c.eps};
   }
 };
 #endif
+
+template <typename Device>
+void run(const std::vector<TailLayer>& layers) {
+  Device::with_dtype(kOp, layers[0].ctx,
+                     [&](auto element) { Device::template run<decltype(element)>(layers); });
+}
 
 template <typename Device>
 Tensor cls_tail(const Tensor& ctx, const Tensor& residual, const Tensor& out_weight,
@@ -172,41 +143,66 @@ Tensor cls_tail(const Tensor& ctx, const Tensor& residual, const Tensor& out_wei
                         attn_norm_weight, attn_norm_bias, up_bias, down_bias, norm_weight,
                         norm_bias, out_values, out_crow, out_col, up_values, up_crow, up_col,
                         down_values, down_crow, down_col);
-  check_eps(kOp, eps);
-  const Tensor ctx_c = check_activations(kOp, "ctx", ctx);
-  const Tensor residual_c = check_shared(kOp, "residual", residual, "ctx", ctx);
-  const int64_t tasks = ctx.size(0), rows = ctx.size(1), hidden = ctx.size(2);
-  STD_TORCH_CHECK(up_weight.dim() == 2, kOp, ": up_weight must have shape [F, ", hidden, "], got ",
-                  shape_string(up_weight));
-  const int64_t inner = up_weight.size(0);
-  const Linear attn("out_weight", "out_bias", ctx, hidden, hidden, out_weight, out_bias, out_crow,
-                    out_col, out_values);
-  const Linear up("up_weight", "up_bias", ctx, inner, hidden, up_weight, up_bias, up_crow, up_col,
-                  up_values);
-  const Linear down("down_weight", "down_bias", ctx, hidden, inner, down_weight, down_bias,
-                    down_crow, down_col, down_values);
-  const auto vector = [&](const char* name, const Tensor& t) {
-    return check_task_vector(kOp, name, t, "ctx", ctx, tasks, hidden);
-  };
-  const Tensor vectors[] = {vector("attn_norm_weight", attn_norm_weight),
-                            vector("attn_norm_bias", attn_norm_bias),
-                            vector("norm_weight", norm_weight), vector("norm_bias", norm_bias)};
+  const std::vector<TailLayer> layers{TailLayer(kOp,
+                                                {ctx,
+                                                 residual,
+                                                 out_weight,
+                                                 up_weight,
+                                                 down_weight,
+                                                 out_bias,
+                                                 attn_norm_weight,
+                                                 attn_norm_bias,
+                                                 up_bias,
+                                                 down_bias,
+                                                 norm_weight,
+                                                 norm_bias,
+                                                 {out_values, out_crow, out_col},
+                                                 {up_values, up_crow, up_col},
+                                                 {down_values, down_crow, down_col}},
+                                                eps)};
+  run<Device>(layers);
+  return layers[0].out;
+}
 
-  const bool wide = ctx.scalar_type() == ScalarType::Double;
-  Tensor out = torch::stable::new_empty(ctx, {tasks, rows, hidden});
-  Tensor workspace = torch::stable::new_empty(ctx, {tasks * rows, 3 * hidden + inner},
-                                              wide ? ScalarType::Double : ScalarType::Float);
-  Device::with_dtype(kOp, ctx, [&](auto element) {
-    using T = decltype(element);
-    const auto view = [&](int i) {
-      return TaskVector<T>{const_data<T>(vectors[i]), task_stride(vectors[i])};
-    };
-    Device::run(Call<T>{const_data<T>(residual_c), task_stride(residual_c), attn.params<T>(),
-                        up.params<T>(), down.params<T>(), view(0), view(1), view(2), view(3),
-                        mutable_data<T>(out), tasks, rows, hidden, inner, eps},
-                ctx_c, workspace);
-  });
-  return out;
+constexpr size_t kWeights = 3, kVectors = 7, kDeltas = 9;  // tensors of a layer
+
+template <typename Device>
+std::vector<Tensor> cls_tail_layers(const std::vector<Tensor>& ctx,
+                                    const std::vector<Tensor>& residual,
+                                    const std::vector<Tensor>& weights,
+                                    const std::vector<Tensor>& vectors,
+                                    const std::vector<Tensor>& deltas, double eps) {
+  constexpr const char* op = "cls_tail_layers";
+  const size_t n = ctx.size();
+  STD_TORCH_CHECK(n > 0 && residual.size() == n && weights.size() == kWeights * n &&
+                      vectors.size() == kVectors * n && deltas.size() == kDeltas * n,
+                  op, ": the lists must have 1, 1, 3, 7 and 9 tensors per layer, got ", n, ", ",
+                  residual.size(), ", ", weights.size(), ", ", vectors.size(), " and ",
+                  deltas.size());
+  for (const auto* list : {&ctx, &residual, &weights, &vectors, &deltas}) {
+    for (const Tensor& t : *list) Device::check_devices(op, "ctx", ctx[0], t);
+  }
+  std::vector<TailLayer> layers;
+  std::vector<Tensor> results;
+  for (size_t i = 0; i < n; ++i) {
+    const Tensor *w = &weights[kWeights * i], *v = &vectors[kVectors * i];
+    TailInputs in{ctx[i], residual[i], w[0], w[1], w[2], v[0], v[1], v[2],
+                  v[3],   v[4],        v[5], v[6], {},   {},   {}};
+    for (size_t j = 0; j < kDeltas; ++j) {
+      const Tensor* delta = &deltas[kDeltas * i + j / 3 * 3];
+      auto& place = j < 3 ? in.out_delta : j < 6 ? in.up_delta : in.down_delta;
+      if (delta[1].numel() > 0) place[j % 3] = delta[j % 3];  // no offsets: no delta
+    }
+    layers.emplace_back(op, in, eps);
+    check_dtype(op, "ctx of every layer", ctx[i], "the first", ctx[0]);
+    STD_TORCH_CHECK(layers[i].hidden == layers[0].hidden && layers[i].inner == layers[0].inner, op,
+                    ": layers must have one hidden and one inner size, got ", layers[i].hidden,
+                    " and ", layers[i].inner, " beside ", layers[0].hidden, " and ",
+                    layers[0].inner);
+    results.push_back(layers[i].out);
+  }
+  run<Device>(layers);
+  return results;
 }
 
 }  // namespace
@@ -214,9 +210,11 @@ Tensor cls_tail(const Tensor& ctx, const Tensor& residual, const Tensor& out_wei
 
 STABLE_TORCH_LIBRARY_IMPL(lets_ext, CPU, m) {
   m.impl("cls_tail", TORCH_BOX(&lets::cls_tail<lets::Cpu>));
+  m.impl("cls_tail_layers", TORCH_BOX(&lets::cls_tail_layers<lets::Cpu>));
 }
 #ifdef USE_CUDA
 STABLE_TORCH_LIBRARY_IMPL(lets_ext, CUDA, m) {
   m.impl("cls_tail", TORCH_BOX(&lets::cls_tail<lets::Cuda>));
+  m.impl("cls_tail_layers", TORCH_BOX(&lets::cls_tail_layers<lets::Cuda>));
 }
 #endif

@@ -84,6 +84,16 @@ def _cls_tail(a: Arguments) -> int:
     return op_cost("cls_tail", nnz=nnz, tasks=tasks, **sizes).flops
 
 
+def _cls_tail_layers(a: Arguments) -> int:
+    total = 0
+    for i, ctx in enumerate(a["ctx"]):
+        nnz = sum(values.numel() for values in a["deltas"][9 * i : 9 * i + 9 : 3])
+        inner = a["weights"][3 * i + 1].shape[0]
+        sizes = {"rows": ctx.shape[1], "hidden": ctx.shape[2], "intermediate": inner}
+        total += op_cost("cls_tail", nnz=nnz, tasks=ctx.shape[0], **sizes).flops
+    return total
+
+
 def _numel(values: Tensor | None) -> int:
     return 0 if values is None else values.numel()
 
@@ -92,6 +102,7 @@ _OPS: dict[str, Callable[[Arguments], int]] = {
     "delta_linear": _delta_linear,
     "cls_attention": _cls_attention,
     "cls_tail": _cls_tail,
+    "cls_tail_layers": _cls_tail_layers,
     "add_layer_norm": lambda _: 0,
     "bias_gelu": lambda _: 0,
 }

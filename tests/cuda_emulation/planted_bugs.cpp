@@ -44,6 +44,18 @@ __global__ void missing_warp_sync(const float* x, float* out) {
 }
 
 template <bool kBug>
+__global__ void missing_copy_wait(const float* x, float* out) {
+  LETS_SHARED_ARRAY(float, values, 128);
+  for (int i = 0; i < 2; ++i) {
+    const unsigned at = i * 64 + threadIdx.x;
+    lets::gpu::copy_async<4>(values + at, x + at, true);
+    lets::gpu::end_copy_group();
+  }
+  lets::gpu::wait_for_copies<kBug ? 1 : 0>();
+  out[threadIdx.x] = values[threadIdx.x] + values[64 + threadIdx.x];
+}
+
+template <bool kBug>
 __global__ void missing_grid_sync(const float* x, float* scratch, float* out) {
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, n = gridDim.x * blockDim.x;
   scratch[i] = 2 * x[i];
@@ -197,6 +209,10 @@ bool right_result(const std::string& name) {
     out.data[0] = 0;
     run(race_of_blocks<kBug>, 8, 32, x.data, out.data);
     return out.data[0] == x.sum(0, 256);
+  }
+  if (name == "missing_copy_wait") {
+    run(missing_copy_wait<kBug>, 1, 64, x.data, out.data);
+    return all(64, [&](int t) { return out.data[t] == x.data[t] + x.data[64 + t]; });
   }
   if (name == "past_global_end") {
     Floats in(100, true), exact(100);

@@ -15,6 +15,7 @@ BUGS = (
     "missing_barrier",
     "missing_second_barrier",
     "missing_warp_sync",
+    "missing_copy_wait",
     "missing_grid_sync",
     "race_of_blocks",
     "past_global_end",

@@ -225,7 +225,7 @@ void cls_tail(int64_t rows, int64_t hidden, int64_t inner) {
   p.hidden = hidden;
   p.inner_features = inner;
   p.eps = 1e-12;
-  cls_tail_cuda(p, nullptr);
+  cls_tail_cuda(&p, 1, nullptr);
   print_row("cls_tail", text("T=1 M=%d H=%d F=%d", rows, hidden, inner, 0), kName<T>);
 }
 

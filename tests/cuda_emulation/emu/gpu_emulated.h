@@ -68,6 +68,38 @@ __forceinline__ Word read_constant_word(const Word* address) {
 
 inline void grid_sync(emu::Site site = emu::Site::here()) { emu::sync_grid(site); }
 
+template <typename Word>
+__forceinline__ void finish_copy(const emu::AsyncCopy& copy) {
+  Word word{};
+  if (copy.valid) word = read_word(static_cast<const Word*>(copy.from));
+  write_word(static_cast<Word*>(copy.to), word);
+}
+// As late as the rules allow, so that who does not wait reads what was there before.
+template <int kBytes>
+__forceinline__ void copy_async(void* shared, const void* global, bool valid) {
+  emu::add_copy({shared, global, kBytes, valid});
+}
+inline void end_copy_group() { emu::end_copy_group(); }
+template <int kPending>
+__forceinline__ void wait_for_copies() {
+  emu::AsyncCopy copy;
+  while (emu::next_copy(kPending, &copy)) {
+    switch (copy.bytes) {
+      case 2:
+        finish_copy<uint16_t>(copy);
+        break;
+      case 4:
+        finish_copy<uint32_t>(copy);
+        break;
+      case 8:
+        finish_copy<uint2>(copy);
+        break;
+      default:
+        finish_copy<uint4>(copy);
+    }
+  }
+}
+
 inline void prefetch_to_l2(const void*) {}
 
 inline void mma_m16n8k16_half(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],

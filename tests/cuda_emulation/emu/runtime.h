@@ -54,6 +54,17 @@ void fence();  // orders with every other fence: more than CUDA promises, so no 
 using Combine = void (*)(void* const lanes[32], unsigned mask);
 void warp_operation(unsigned mask, void* argument, Combine combine, const char* what, Site site);
 
+// Copies on their way to shared memory, in groups; see gpu.h.
+struct AsyncCopy {
+  void* to;
+  const void* from;
+  int bytes;
+  bool valid;
+};
+void add_copy(const AsyncCopy& copy);
+void end_copy_group();
+bool next_copy(int pending_groups, AsyncCopy* copy);  // one that has to be finished now
+
 // Operations of warp.cpp.
 void shuffle(void* value, unsigned bytes, int source_lane, unsigned mask, Site site);
 unsigned ballot(bool predicate, unsigned mask, Site site);

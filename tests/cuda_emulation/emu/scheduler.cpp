@@ -40,6 +40,7 @@ Thread* take_thread() {
   t->status = Status::kReady;
   t->block_phase = t->grid_phase = t->warp_phase = 0;
   t->site = {};
+  t->copies.count = t->copies.group = 0;
   t->fiber.prepare(run_thread);
   return t;
 }

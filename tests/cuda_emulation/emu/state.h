@@ -13,6 +13,16 @@ enum class Status : uint8_t { kReady, kAtBlockBarrier, kAtWarpOperation, kAtGrid
 
 struct Block;
 
+struct CopyQueue {
+  struct Entry {
+    AsyncCopy copy;
+    int group;
+  };
+  Entry entries[64];  // a ring
+  int first = 0, count = 0;
+  int group = 0;  // the one that copies are added to
+};
+
 struct Thread {
   Indices indices;
   Fiber fiber;
@@ -24,6 +34,7 @@ struct Thread {
   const char* what = nullptr;  // its name
   void* argument = nullptr;    // and operand
   int block_phase = 0, grid_phase = 0, warp_phase = 0;
+  CopyQueue copies;
   char warp_edge[2];  // addresses for happens-before edges, one per parity of the phase
 };
 
