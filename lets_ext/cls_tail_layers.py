@@ -11,6 +11,7 @@ from torch import Tensor
 from lets_ext._devices import check_devices
 from lets_ext._load import LOADED, require_ops
 from lets_ext.cls_tail import check_deltas, cls_tail_ref
+from lets_ext.layout import Delta
 
 _NAME = "cls_tail_layers"
 _MATRICES = ("out", "up", "down")
@@ -66,7 +67,7 @@ def _check(i: int, layer: Mapping[str, Any]) -> None:
         wrong = sorted(_REQUIRED - names) or sorted(names - _REQUIRED - _OPTIONAL)
         raise ValueError(f"{_NAME}: layer {i} must have the arguments of cls_tail, see {wrong}")
     if torch.is_grad_enabled():
-        tensors = (getattr(value, "values", value) for value in layer.values())
+        tensors = (v.values if isinstance(v, Delta) else v for v in layer.values())
         if any(isinstance(t, Tensor) and t.requires_grad for t in tensors):
             raise ValueError(
                 f"{_NAME}: layer {i} must not require gradients; use cls_tail, or torch.no_grad()"

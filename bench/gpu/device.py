@@ -7,6 +7,7 @@ import re
 import shutil
 import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 import torch
@@ -27,6 +28,11 @@ def require_gpu() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def require_device(dry_run: bool) -> torch.device:
+    """The GPU, or the CPU where a dry run shows that everything but the device works."""
+    return torch.device("cpu") if dry_run else require_gpu()
+
+
 def arch() -> str:
     """Architecture in CMake's notation; Hopper with its own instructions."""
     major, minor = torch.cuda.get_device_capability()
@@ -38,8 +44,32 @@ def slug() -> str:
     return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
 
 
+def describe(device: torch.device) -> dict[str, str]:
+    """What results depend on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "dry run on the CPU"
+    return {"gpu": name, "torch": torch.__version__, "cuda": str(torch.version.cuda)}
+
+
+def check_stream(device: torch.device) -> str:
+    """Raise unless ops go to the stream that is current in torch, which keeps them waiting here."""
+    from lets_ext import bias_gelu, bias_gelu_ref
+
+    x, bias = torch.zeros(1, 64, 1024, device=device), torch.zeros(1, 1024, device=device)
+    stream = torch.cuda.Stream()
+    torch.cuda.synchronize()
+    with torch.inference_mode(), torch.cuda.stream(stream):
+        torch.cuda._sleep(200_000_000)
+        x.fill_(1.0)
+        out = bias_gelu(x, bias)
+    torch.cuda.synchronize()
+    torch.testing.assert_close(out, bias_gelu_ref(x, bias))
+    return "aoti_torch_get_current_cuda_stream resolves; ops run on the current stream"
+
+
 def l2_bytes(device: torch.device) -> int:
     """Size of the last cache, which buffers are rotated past."""
+    if device.type == "cpu":
+        return 0
     return torch.cuda.get_device_properties(device).L2_cache_size
 
 
@@ -56,6 +86,10 @@ def time_calls(calls: Sequence[Callable[[], object]], rounds: int = 15) -> tuple
     """
     for call in calls[:2]:
         call()
+    if not torch.cuda.is_available():
+        started = time.perf_counter()
+        _eager(calls)()
+        return 1e6 * (time.perf_counter() - started) / len(calls), "dry run"
     torch.cuda.synchronize()
     try:
         run, how = _captured(calls), "graph"
@@ -93,6 +127,7 @@ def _eager(calls: Sequence[Callable[[], object]]) -> Callable[[], None]:
 
 def copy_bandwidth(device: torch.device, size: int = 1 << 30) -> float:
     """Bytes per microsecond that a large copy reads and writes."""
+    size = size if device.type == "cuda" else 1 << 20
     source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * size / time_calls([lambda: target.copy_(source)])[0]
@@ -100,6 +135,8 @@ def copy_bandwidth(device: torch.device, size: int = 1 << 30) -> float:
 
 def count_launches(call: Callable[[], object]) -> int:
     """Kernels that one call launches."""
+    if not torch.cuda.is_available():
+        return 0
     from torch.profiler import ProfilerActivity, profile
 
     call()
@@ -115,6 +152,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", action="store_true")
     parser.add_argument("--slug", action="store_true")
+    parser.add_argument("--stream", action="store_true", help="check that ops find torch's stream")
     options = parser.parse_args()
-    require_gpu()
-    print(arch() if options.arch else slug())
+    gpu = require_gpu()
+    print(arch() if options.arch else slug() if options.slug else check_stream(gpu))

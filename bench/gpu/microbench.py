@@ -1,6 +1,7 @@
 """Time every op on the device beside its peers, in the same run; writes JSON rows and a table.
 
 Each row: op, shape, dtype, us, bytes, percent_of_copy, peers {name: us}, max_rel_err, launches.
+Files are written after every row, so that whoever stops this keeps what was measured.
 """
 
 from __future__ import annotations
@@ -16,32 +17,41 @@ from pathlib import Path
 import torch
 
 from bench.gpu import device, problems
-from bench.gpu.problems import Maker, Problem
+from bench.gpu.problems import Maker, Problem, joined
 
 Make = Callable[[Maker], Problem]
 HALF, FULL = torch.bfloat16, torch.float32
 
 
-def cases() -> list[tuple[torch.dtype, Make]]:
+def cases(dry_run: bool = False) -> list[tuple[torch.dtype, Make]]:
     """What is measured, the most important first: the time may run out."""
+    hidden, length = (32, 8) if dry_run else (768, 128)
 
     def qkv(dtype, tasks, batch):
         return dtype, partial(
-            problems.delta_qkv, tasks=tasks, batch=batch, length=128, hidden=768, density=0.005
-        )
+            problems.delta_qkv, tasks=tasks, batch=batch, length=length, hidden=hidden,
+            density=0.005,
+        )  # fmt: skip
 
-    def tail(dtype, tasks, rows, hidden=768):
-        return dtype, partial(
-            problems.cls_tail, tasks=tasks, rows=rows, hidden=hidden, inner=4 * hidden
-        )
+    def tail(dtype, tasks, rows, hidden=hidden):
+        sizes = {"hidden": hidden, "inner": 4 * hidden}
+        return dtype, partial(problems.cls_tail, tasks=tasks, rows=rows, **sizes)
+
+    def layers(dtype, count, rows):
+        sizes = {"hidden": hidden, "inner": 4 * hidden}
+        return dtype, partial(problems.cls_tail_layers, layers=count, rows=rows, **sizes)
 
     def attention(dtype, tasks, batch):
         return dtype, partial(
-            problems.cls_attention, tasks=tasks, batch=batch, length=128, hidden=768, heads=12
-        )
+            problems.cls_attention, tasks=tasks, batch=batch, length=length, hidden=hidden,
+            heads=hidden // 8 if dry_run else 12,
+        )  # fmt: skip
 
-    rows = [qkv(HALF, 8, 32), tail(HALF, 1, 1), attention(HALF, 8, 32)]
-    rows += [tail(HALF, 1, m) for m in (4, 8, 16)] + [tail(HALF, 8, 2), tail(HALF, 8, 32)]
+    if dry_run:
+        return [qkv(HALF, 2, 2), tail(HALF, 1, 1), layers(HALF, 3, 1), attention(FULL, 2, 2)]
+    rows = [qkv(HALF, 8, 32), tail(HALF, 1, 1), layers(HALF, 12, 1), attention(HALF, 8, 32)]
+    rows += [tail(HALF, 1, m) for m in (4, 8, 16)] + [layers(HALF, 12, m) for m in (8, 16)]
+    rows += [tail(HALF, 8, 2), tail(HALF, 8, 32)]
     rows += [qkv(HALF, 1, b) for b in (1, 8, 32)] + [qkv(FULL, 1, 32), qkv(FULL, 8, 32)]
     rows += [attention(HALF, 1, 32), attention(HALF, 1, 1), attention(FULL, 8, 32)]
     rows += [tail(FULL, 1, 1), tail(HALF, 1, 1, 1024), tail(FULL, 1, 8, 1024)]
@@ -50,15 +60,9 @@ def cases() -> list[tuple[torch.dtype, Make]]:
     return rows
 
 
-def measure(
-    dtype: torch.dtype, make: Make, gpu: torch.device, bandwidth: float, seen: set[str]
-) -> dict:
-    """One row; the first one of an op has torch.compile among its peers, which takes a while."""
+def measure(dtype: torch.dtype, make: Make, gpu: torch.device, bandwidth: float) -> dict:
+    """One row."""
     problem = make(Maker(gpu, dtype))
-    compile_mode = None
-    if problem.op not in seen:
-        compile_mode = "max-autotune-no-cudagraphs" if problem.op == "cls_tail" else "default"
-    seen.add(problem.op)
     copies = device.copies_past_l2(gpu, problem.bytes)
     rotated = [problem, *(make(Maker(gpu, dtype, 100 * i)) for i in range(1, copies))]
     microseconds, how = device.time_calls([p.run for p in rotated])
@@ -66,17 +70,10 @@ def measure(
     for name in problem.peers:
         try:
             peers[name] = device.time_calls([p.peers[name] for p in rotated])[0]
-        except (RuntimeError, NotImplementedError) as error:
-            peers[name] = f"fails: {str(error).splitlines()[0][:100]}"
-    if compile_mode:
-        compiled = torch.compile(problem.reference, mode=compile_mode)
-        try:
-            calls = [lambda: compiled(*problem.operands)]
-            peers[f"torch.compile {compile_mode}"] = device.time_calls(calls)[0]
-        except Exception as error:  # a compiler may fail in any way; ours is measured all the same
-            peers[f"torch.compile {compile_mode}"] = f"fails: {type(error).__name__}"
+        except Exception as error:  # a peer may lack the shape or the dtype, or memory
+            peers[name] = f"fails: {(str(error) or type(error).__name__).splitlines()[0][:100]}"
     exact = problem.exact()
-    error = (problem.run().double() - exact).abs().max() / exact.abs().max()
+    error = (joined(problem.run()).double() - exact).abs().max() / exact.abs().max()
     return {
         "op": problem.op,
         "shape": problem.shape,
@@ -90,6 +87,18 @@ def measure(
         "launches": device.count_launches(problem.run),
         "buffers": copies,
     }
+
+
+def add_compiled_peer(row: dict, dtype: torch.dtype, make: Make, gpu: torch.device) -> None:
+    """Time torch.compile of the reference; it takes long, so all else is measured before."""
+    problem = make(Maker(gpu, dtype))
+    mode = "max-autotune-no-cudagraphs" if problem.op.startswith("cls_tail") else "default"
+    try:
+        compiled = torch.compile(problem.reference, mode=mode)
+        calls = [lambda: compiled(*problem.operands)]
+        row["peers"][f"torch.compile {mode}"] = device.time_calls(calls)[0]
+    except Exception as error:  # a compiler may fail in any way
+        row["peers"][f"torch.compile {mode}"] = f"fails: {type(error).__name__}"
 
 
 def table(rows: list[dict]) -> str:
@@ -113,31 +122,48 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--seconds", type=float, default=480, help="start nothing new after these")
+    parser.add_argument("--dry-run", action="store_true", help="on the CPU, small shapes")
     options = parser.parse_args()
-    gpu = device.require_gpu()
-    started, left_out = time.monotonic(), 0
-    rows: list[dict] = []
-    seen: set[str] = set()
-    bandwidth = device.copy_bandwidth(gpu)
-    print(f"{torch.cuda.get_device_name(gpu)}: copies {bandwidth / 1e6:.2f} TB/s", flush=True)
-    with torch.inference_mode():
-        for dtype, make in cases():
-            if time.monotonic() - started > options.seconds - 30:
-                left_out += 1
-                continue
-            rows.append(measure(dtype, make, gpu, bandwidth, seen))
-            print(table(rows[-1:]).splitlines()[-1], flush=True)
-    result = {
-        "gpu": torch.cuda.get_device_name(gpu),
-        "torch": torch.__version__,
-        "copy_bytes_per_us": bandwidth,
-        "left_out": left_out,
-        "rows": rows,
-    }
+    gpu = device.require_device(options.dry_run)
+    deadline = time.monotonic() + options.seconds
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "ops.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "ops.md").write_text(table(rows))
-    return 0
+    bandwidth = device.copy_bandwidth(gpu)
+    result: dict = device.describe(gpu) | {
+        "copy_bytes_per_us": bandwidth,
+        "left_out": 0,
+        "rows": [],
+    }
+    print(f"{result['gpu']}: copies {bandwidth / 1e6:.2f} TB/s", flush=True)
+
+    def write() -> None:
+        (options.out / "ops.json").write_text(json.dumps(result, indent=1) + "\n")
+        (options.out / "ops.md").write_text(table(result["rows"]))
+
+    measured: dict[str, tuple[dict, torch.dtype, Make]] = {}  # the first row of an op
+    with torch.inference_mode():
+        for dtype, make in cases(options.dry_run):
+            if time.monotonic() > deadline - 15:
+                result["left_out"] += 1
+                continue
+            try:
+                row = measure(dtype, make, gpu, bandwidth)
+            except Exception as error:  # one row less; the others are measured all the same
+                print(f"FAIL {make}: {type(error).__name__}: {error}", flush=True)
+                result["left_out"] += 1
+                continue
+            result["rows"].append(row)
+            measured.setdefault(row["op"], (row, dtype, make))
+            print(table([row]).splitlines()[-1], flush=True)
+            write()
+        for row, dtype, make in measured.values():
+            if time.monotonic() > deadline - 60 and not options.dry_run:
+                break
+            if row["op"] != "cls_tail_layers" and not options.dry_run:
+                add_compiled_peer(row, dtype, make, gpu)
+                print(table([row]).splitlines()[-1], flush=True)
+                write()
+    write()
+    return 0 if result["rows"] and not result["left_out"] else 1
 
 
 if __name__ == "__main__":

@@ -19,34 +19,50 @@ class Problem:
     """One call of an op.
 
     Args:
-        run: The op.
+        function: The op, given `operands`.
         reference: Plain torch, given tensors of any dtype in the order of `operands`.
         bytes: What any implementation has to read and write once.
         peers: What others would do, by name.
+        frozen: Positions of the operands that get no gradient; None: the op computes none at all.
     """
 
     op: str
     shape: dict[str, float | int | str]
     dtype: torch.dtype
-    operands: list[Tensor | Delta | None]
-    run: Callable[[], Tensor]
-    reference: Callable[..., Tensor]
+    operands: list
+    function: Callable[..., Tensor | list[Tensor]]
+    reference: Callable[..., Tensor | list[Tensor]]
     bytes: int
     peers: dict[str, Callable[[], object]] = field(default_factory=dict)
+    frozen: tuple[int, ...] | None = ()
+
+    def run(self) -> Tensor | list[Tensor]:
+        """The op's result."""
+        return self.function(*self.operands)
 
     def exact(self) -> Tensor:
         """The result in float64."""
-        return self.reference(*(_double(o) for o in self.operands))
+        return joined(self.reference(*convert(self.operands, torch.float64)))
 
     def low(self) -> Tensor:
         """The result of plain torch in the op's dtype."""
-        return self.reference(*self.operands)
+        return joined(self.reference(*self.operands))
 
 
-def _double(value: Tensor | Delta | None) -> Tensor | Delta | None:
+def joined(result: Tensor | list[Tensor]) -> Tensor:
+    """Several results as one."""
+    return result if isinstance(result, Tensor) else torch.cat([t.flatten() for t in result])
+
+
+def convert(value, dtype: torch.dtype):
+    """Floating-point tensors of operands in another dtype."""
     if isinstance(value, Delta):
-        return Delta(value.layout, value.values.double())
-    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+        return Delta(value.layout, value.values.to(dtype))
+    if isinstance(value, list):
+        return [convert(v, dtype) for v in value]
+    if isinstance(value, dict):
+        return {name: convert(v, dtype) for name, v in value.items()}
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 class Maker:
@@ -99,7 +115,7 @@ def delta_qkv(make: Maker, tasks: int, batch: int, length: int, hidden: int, den
         shape={"T": tasks, "B": batch, "S": length, "H": hidden, "density": density},
         dtype=make.dtype,
         operands=[base, x, delta, bias],
-        run=lambda: lets_ext.delta_qkv(base, x, delta, bias),
+        function=lets_ext.delta_qkv,
         reference=lets_ext.delta_qkv_ref,
         bytes=_size(base, x, delta, bias) + written,
         peers={
@@ -132,7 +148,7 @@ def cls_attention(make: Maker, tasks: int, batch: int, length: int, hidden: int,
             queries, keys.view(split).transpose(1, 2), values.view(split).transpose(1, 2)
         )
 
-    def run():
+    def function(q, x, key, value, key_delta, value_delta):
         return lets_ext.cls_attention(
             q, x, num_heads=heads, key=key, value=value, key_delta=key_delta,
             value_delta=value_delta, key_mask=mask,
@@ -144,7 +160,7 @@ def cls_attention(make: Maker, tasks: int, batch: int, length: int, hidden: int,
         shape={"T": tasks, "B": batch, "S": length, "H": hidden, "A": heads, "density": 0.005},
         dtype=make.dtype,
         operands=operands,
-        run=run,
+        function=function,
         reference=reference,
         bytes=_size(*operands, mask) + _size(q),
         peers={"delta_linear of K and V, SDPA": materialise},
@@ -185,10 +201,36 @@ def cls_tail(make: Maker, tasks: int, rows: int, hidden: int, inner: int):
         shape={"T": tasks, "M": rows, "H": hidden, "F": inner, "density": 0.005},
         dtype=make.dtype,
         operands=operands,
-        run=lambda: call(lets_ext.cls_tail, *operands),
+        function=lambda *o: call(lets_ext.cls_tail, *o),
         reference=lambda *o: call(lets_ext.cls_tail_ref, *o),
         bytes=_size(*operands) + _size(ctx),
         peers={"chain with merged weights": chain},
+        frozen=(2, 3, 4),
+    )
+
+
+def cls_tail_layers(make: Maker, layers: int, rows: int, hidden: int, inner: int):
+    parts = [cls_tail(make, 1, rows, hidden, inner) for _ in range(layers)]
+    names = (
+        "ctx", "residual", "out_weight", "up_weight", "down_weight", "out_delta", "up_delta",
+        "down_delta", "out_bias", "up_bias", "down_bias", "attn_norm_weight", "norm_weight",
+        "attn_norm_bias", "norm_bias",
+    )  # fmt: skip
+    operands = [[dict(zip(names, part.operands)) for part in parts]]
+    (chain,) = parts[0].peers
+    return Problem(
+        op="cls_tail_layers",
+        shape={"layers": layers, "T": 1, "M": rows, "H": hidden, "F": inner, "density": 0.005},
+        dtype=make.dtype,
+        operands=operands,
+        function=lets_ext.cls_tail_layers,
+        reference=lets_ext.cls_tail_layers_ref,
+        bytes=sum(part.bytes for part in parts),
+        peers={
+            chain: lambda: [part.peers[chain]() for part in parts],
+            "cls_tail per layer": lambda: [part.run() for part in parts],
+        },
+        frozen=None,
     )
 
 
@@ -202,7 +244,7 @@ def add_layer_norm(make: Maker, tasks: int, tokens: int, hidden: int):
         shape={"T": tasks, "N": tokens, "H": hidden},
         dtype=make.dtype,
         operands=operands,
-        run=lambda: lets_ext.add_layer_norm(*operands),
+        function=lets_ext.add_layer_norm,
         reference=lets_ext.add_layer_norm_ref,
         bytes=_size(*operands) + _size(x),
         peers={"torch": lambda: lets_ext.add_layer_norm_ref(*operands)},
@@ -216,7 +258,7 @@ def bias_gelu(make: Maker, tasks: int, tokens: int, features: int):
         shape={"T": tasks, "N": tokens, "F": features},
         dtype=make.dtype,
         operands=[x, bias],
-        run=lambda: lets_ext.bias_gelu(x, bias),
+        function=lets_ext.bias_gelu,
         reference=lets_ext.bias_gelu_ref,
         bytes=_size(x, bias) + _size(x),
         peers={"torch": lambda: lets_ext.bias_gelu_ref(x, bias)},

@@ -90,8 +90,8 @@ class WeightStream {
       const TailLinear<T>& linear = layers_.linear(step_, layer_);
       const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
       const int features = static_cast<int>(linear.in_features);
-      const int k = first_feature_ + (kTensor ? (warp * 4 + lane % 4) * 8
-                                              : static_cast<int>(threadIdx.x) * kVector);
+      const int k = first_feature_ +
+                    (kTensor ? (warp * 4 + lane % 4) * 8 : static_cast<int>(threadIdx.x) * kVector);
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
         const int output = first_ + (kTensor ? lane / 4 : half_ * kWords + w);

@@ -90,6 +90,10 @@ def test_refuses_gradients():
     layers = make_layers(grad=True)
     with pytest.raises(ValueError, match="layer 0 must not require gradients; use cls_tail"):
         cls_tail_layers(layers)
+    plain = make_layers()
+    plain[1]["norm_bias"].requires_grad_()
+    with pytest.raises(ValueError, match="layer 1 must not require gradients"):
+        cls_tail_layers(plain)
     with torch.no_grad():
         assert len(cls_tail_layers(layers)) == len(layers)
 

@@ -1,0 +1,27 @@
+"""Every example runs offline and does what it says."""
+
+from pathlib import Path
+
+import torch
+
+from examples import bert_with_deltas
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_all_examples_are_tested():
+    assert {p.name for p in (ROOT / "examples").glob("*.py")} == {"bert_with_deltas.py"}
+
+
+def test_bert_learns_through_its_deltas():
+    first, last = bert_with_deltas.main("cpu", steps=12)
+    assert last < 0.6 * first
+
+
+def test_bert_compiles_to_one_graph():
+    linear = torch.nn.Linear(8, 6)
+    module = bert_with_deltas.DeltaLinear(linear, 0.5)
+    torch.nn.init.normal_(module.values)
+    x = torch.randn(2, 3, 8)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), module(x))
