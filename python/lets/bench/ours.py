@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from lets.bench.settings import BenchSettings
 from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.run.engine import Engine
+from lets.run.modes import check_mode
 from lets.task import Task
 from lets.tokens import TokenBatch
 
@@ -27,7 +27,8 @@ class Ours:
 
     def __init__(self, settings: BenchSettings) -> None:
         self.settings = settings
-        check_mode(settings.mode)
+        if settings.mode is not None:
+            check_mode(settings.mode)
         self.encoder: Encoder = bench_encoder(
             settings.encoder, settings.seed, settings.torch_dtype, settings.device
         )
@@ -55,11 +56,15 @@ class Ours:
         key = (policy, count)
         if self._engine is None or self._engine[0] != key:
             self._engine = None  # before the next one takes memory
-            self._engine = (key, make_engine(self.encoder, self.tasks(*key), self.settings.mode))
+            options: dict[str, Any] = (
+                {} if self.settings.mode is None else {"mode": self.settings.mode}
+            )
+            self._engine = (key, Engine(self.encoder, self.tasks(*key), **options))
         return self._engine[1]
 
     def mode(self, policy: str, count: int) -> str:
-        return getattr(self.engine(policy, count), "mode", "serial")
+        """The engine's own where none was asked for."""
+        return self.engine(policy, count).mode
 
     def call(self, policy: str, count: int, batch: TokenBatch) -> Callable[[], dict[str, Tensor]]:
         """What is timed: token ids in, every task's logits out."""
@@ -92,18 +97,3 @@ class Ours:
             random_task(encoder, each, settings.density, settings.seed + i, f"task-{i}")
             for i, each in enumerate(policies)
         ]
-
-
-def make_engine(encoder: Encoder, tasks: Sequence[Task], mode: str | None) -> Engine:
-    options: dict[str, Any] = {} if mode is None or not _has_modes() else {"mode": mode}
-    return Engine(encoder, tasks, **options)
-
-
-def check_mode(mode: str | None) -> None:
-    """Engines without modes are serial."""
-    if mode is not None and not _has_modes() and mode != "serial":
-        raise LetsError(f"bench: mode must be serial, got {mode!r}")
-
-
-def _has_modes() -> bool:
-    return "mode" in inspect.signature(Engine).parameters

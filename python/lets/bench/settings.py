@@ -24,7 +24,7 @@ class BenchSettings:
         encoder: A built-in shape (random weights from `seed`) or a folder.
         policies: See `lets.bench.policies.task_policies`; ignored with `packs`.
         packs: Real task packs; with more tasks than packs each answers several times.
-        mode: Engine mode.
+        mode: Engine mode; None: the engine's own.
         cls_last: Also every baseline with a [CLS]-only last layer.
         rounds, seconds: A row ends after so many rounds, or after so long.
         max_memory: Gigabytes that the models of one baseline may take.
