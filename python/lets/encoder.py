@@ -137,7 +137,11 @@ class Encoder:
     @torch.no_grad()
     def embed(self, batch: TokenBatch) -> Tensor:
         """Embedding output x^p_{-1}. [B, S, H]"""
-        self._check_batch(batch)
+        self.check_batch(batch)
+        return self.look_up(batch)
+
+    def look_up(self, batch: TokenBatch) -> Tensor:
+        """`embed` of a batch that was checked. [B, S, H]"""
         x = self._embeddings(input_ids=batch.input_ids, token_type_ids=batch.token_type_ids)
         return x if self._project is None else self._project(x)
 
@@ -192,7 +196,8 @@ class Encoder:
             row = cls_layer(x[None], cache.key_mask, layer, layer.own())
         return row[0]
 
-    def _check_batch(self, batch: TokenBatch) -> None:
+    def check_batch(self, batch: TokenBatch) -> None:
+        """Raise LetsError for ids that are not the encoder's, or too many of them."""
         length = batch.input_ids.shape[1]
         if not 0 < length <= self.max_length:
             raise LetsError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 from lets import __version__
-from lets.cli import answer, bench, demo, env, ops, train, validate
+from lets.cli import answer, bench, demo, env, ops, plan, train, validate
 from lets.cli.group import LetsGroup
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 
 app.command("ops")(ops.ops)
+app.command("plan")(plan.plan)
 app.command("env")(env.env)
 app.command("validate")(validate.validate)
 app.command("demo")(demo.demo)

@@ -27,12 +27,14 @@ class MemoryPlan:
 
     Args:
         arena: Bytes of the arena.
-        peak: The most bytes alive at once: no arena can be smaller.
+        alive: The most bytes of buffers alive at once: no arena can be smaller.
+        peak: The same with what the steps need while they run.
         total: Bytes if nothing were used again.
     """
 
     slots: tuple[Slot, ...]
     arena: int
+    alive: int
     peak: int
     total: int
 
@@ -89,5 +91,6 @@ def plan_memory(plan: Plan) -> MemoryPlan:
         tuple(placed),
         max((slot.offset + slot.bytes for slot in placed), default=0),
         max(alive, default=0),
+        max((own + step.workspace for own, step in zip(alive, plan.steps)), default=0),
         sum(slot.bytes for slot in placed),
     )

@@ -24,7 +24,10 @@ def priced(
     """The plan with costs and buffer sizes for inputs of B texts of S tokens."""
     specs = {spec.name: spec for spec in tasks}
     sizes = _Sizes(shape, specs, plan.buffers, batch, seq_len, itemsize)
-    steps = [replace(step, cost=_PRICES[step.op](step, sizes)) for step in plan.steps]
+    steps = [
+        replace(step, cost=_PRICES[step.op](step, sizes), workspace=_workspace(step, sizes))
+        for step in plan.steps
+    ]
     buffers = {
         step.output: replace(plan.buffers[step.output], bytes=_own_bytes(step, sizes))
         for step in steps
@@ -157,6 +160,14 @@ def _head(step: Step, s: _Sizes) -> Cost:
         head_cost(s.shape, spec.num_labels, "engine", s.batch, s.itemsize, spec.head)
         for spec in specs
     )
+
+
+def _workspace(step: Step, s: _Sizes) -> int:
+    """After the attention over all rows: h, and both sides of the activation function."""
+    if step.op != "full_tail":
+        return 0
+    width = s.shape.hidden_size + 2 * s.shape.intermediate_size
+    return s.itemsize * s.count(step.output) * s.tokens * width
 
 
 def is_view(step: Step) -> bool:

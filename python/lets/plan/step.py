@@ -71,6 +71,7 @@ class Step:
         tasks: Whose own parameters it reads, in order; empty: the frozen encoder alone.
         case: What the layer is to these tasks (`LayerCase`); several joined by +.
         picks: `gather` alone: output row k is row picks[k] of its inputs, one after another.
+        workspace: Bytes that it needs while it runs, beside inputs and output.
     """
 
     op: str
@@ -81,6 +82,7 @@ class Step:
     case: str | None = None
     picks: tuple[int, ...] = ()
     cost: Cost = _UNPRICED
+    workspace: int = 0
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,20 @@ from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.pack import load_pack
 from lets.pack_config import check_task_name
+from lets.run.inputs import (
+    Inputs,
+    check_count,
+    check_names,
+    input_error,
+    inputs_by_task,
+    length_limits,
+)
 from lets.run.modes import check_mode, run
 from lets.run.output import TaskOutput
 from lets.run.task_set import TaskSet
 from lets.run.work import Input, batches
 from lets.task import Task
-from lets.tokens import TokenBatch, check_texts, collate, encode
-
-Inputs = Sequence[str] | Sequence[tuple[str, str]]
+from lets.tokens import Encoded, TokenBatch, collate, encode
 
 
 class Engine:
@@ -32,6 +38,13 @@ class Engine:
 
     Tasks may be added and removed between calls, from other threads too: a call answers for the
     tasks that were there when it began.
+
+    Args:
+        batch_size: Most texts of one pass.
+        mode: `serial`, `stacked`, `streams`, or `auto`: the first or the second, by a measured
+            calibration of the machine. LETS_ENGINE_MODE takes the place of `auto`.
+        pad_to_multiple_of: Lengths of batches, for fewer different sizes.
+        graphs: On CUDA, capture and replay a graph per size (not measured so far).
     """
 
     def __init__(
@@ -40,11 +53,14 @@ class Engine:
         tasks: Iterable[Task] = (),
         *,
         batch_size: int = 32,
-        mode: str = "stacked",
+        mode: str = "auto",
+        pad_to_multiple_of: int = 1,
+        graphs: bool = False,
     ) -> None:
         self.encoder = encoder
-        self.batch_size = _check_batch_size(batch_size)
-        self.mode = check_mode(mode)
+        self.batch_size = check_count("batch_size", batch_size)
+        self.pad_to_multiple_of = check_count("pad_to_multiple_of", pad_to_multiple_of)
+        self.mode, self.graphs = check_mode(mode), graphs
         self._writing = threading.Lock()
         self._set = TaskSet(encoder, {})
         self.add_tasks(tasks)
@@ -59,7 +75,9 @@ class Engine:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         batch_size: int = 32,
-        mode: str = "stacked",
+        mode: str = "auto",
+        pad_to_multiple_of: int = 1,
+        graphs: bool = False,
     ) -> Engine:
         """An engine of an encoder (folder, hub id or loaded) and packs (folders, ids or tasks)."""
         if isinstance(packs, (str, Path)):
@@ -68,7 +86,10 @@ class Engine:
             raise LetsError(f"engine: packs must be a list, got {type(packs).__name__}")
         if not isinstance(encoder, Encoder):
             encoder = Encoder.from_pretrained(encoder, revision, dtype, device)
-        engine = cls(encoder, batch_size=batch_size, mode=mode)
+        engine = cls(
+            encoder, batch_size=batch_size, mode=mode,
+            pad_to_multiple_of=pad_to_multiple_of, graphs=graphs,
+        )  # fmt: skip
         engine.add_tasks(packs)
         return engine
 
@@ -150,9 +171,9 @@ class Engine:
             others answer.
         """
         loaded = self._set
-        wanted = self._inputs_by_task(texts, tasks, loaded)
+        wanted = inputs_by_task(texts, tasks, loaded)
         errors = {
-            name: _input_error(loaded.tasks[name], name, items) for name, items in wanted.items()
+            name: input_error(loaded.tasks[name], name, items) for name, items in wanted.items()
         }
         outputs = {
             name: TaskOutput(loaded.tasks[name], None, error)
@@ -165,8 +186,10 @@ class Engine:
             if name not in outputs
         }
         if inputs:
-            size = self.batch_size if batch_size is None else _check_batch_size(batch_size)
-            limits = self._limits({name: loaded.tasks[name] for name in inputs}, max_length)
+            size = self.batch_size if batch_size is None else check_count("batch_size", batch_size)
+            limits = length_limits(
+                {name: loaded.tasks[name] for name in inputs}, max_length, self.encoder.max_length
+            )
             outputs |= self._answer(inputs, limits, size, loaded)
         return {name: outputs[name] for name in wanted}
 
@@ -176,9 +199,9 @@ class Engine:
         loaded = self._set
         if not isinstance(tokens, TokenBatch):
             raise LetsError(f"engine: tokens must be a TokenBatch, got {type(tokens).__name__}")
-        names = list(loaded.tasks if tasks is None else dict.fromkeys(_check_names(tasks)))
+        names = list(loaded.tasks if tasks is None else dict.fromkeys(check_names(tasks)))
         loaded.check_known(names)
-        return self._forward(tokens, names, loaded) if names else {}
+        return self._forward(tokens, tuple(names), loaded) if names else {}
 
     def _answer(
         self,
@@ -187,8 +210,7 @@ class Engine:
         batch_size: int,
         loaded: TaskSet,
     ) -> dict[str, TaskOutput]:
-        encoder = self.encoder
-        tokenizer: Any = encoder.tokenizer
+        tokenizer: Any = self.encoder.tokenizer
         logits = {
             name: torch.empty(len(items), loaded.tasks[name].head.num_labels)
             for name, items in inputs.items()
@@ -198,46 +220,30 @@ class Engine:
             return encode(tokenizer, items, limit)
 
         for batch in batches(inputs, limits, encode_inputs, batch_size):
-            tokens = collate(batch.rows, tokenizer.pad_token_id or 0).to(encoder.device)
+            tokens = self._collate(batch.rows)
             for name, answer in self._forward(tokens, batch.tasks, loaded).items():
                 _scatter(logits[name], name, answer.float().cpu(), batch.slots)
         return {name: TaskOutput(loaded.tasks[name], logits[name]) for name in inputs}
 
+    def _collate(self, rows: Sequence[Encoded]) -> TokenBatch:
+        longest, step = max(len(row.input_ids) for row in rows), self.pad_to_multiple_of
+        padded = min(-(-longest // step) * step, self.encoder.max_length)
+        pad_token_id = self.encoder.tokenizer.pad_token_id or 0
+        return collate(rows, pad_token_id, padded).to(self.encoder.device)
+
     def _forward(
-        self, tokens: TokenBatch, names: Iterable[str], loaded: TaskSet
+        self, tokens: TokenBatch, names: tuple[str, ...], loaded: TaskSet
     ) -> dict[str, Tensor]:
-        return run(loaded, tuple(names), tokens, self.mode)
-
-    def _inputs_by_task(
-        self,
-        texts: Inputs | Mapping[str, Inputs],
-        tasks: Sequence[str] | None,
-        loaded: TaskSet,
-    ) -> dict[str, Inputs]:
-        every: Iterable[str] = texts if isinstance(texts, Mapping) else loaded.tasks
-        names = list(dict.fromkeys(every if tasks is None else _check_names(tasks)))
-        if not names:
-            raise LetsError("engine: there must be at least one task; add one with add_task")
-        loaded.check_known(names)
-        if not isinstance(texts, Mapping):
-            check_texts(texts)  # wrong for every task: no answer at all
-            if not len(texts):
-                raise LetsError("texts must hold at least one text, got none")
-            return dict.fromkeys(names, texts)
-        loaded.check_known(list(texts))
-        missing = [name for name in names if name not in texts]
-        if missing:
-            raise LetsError(f"engine: texts must hold an entry for task {missing[0]}")
-        return {name: texts[name] for name in names}
-
-    def _limits(self, tasks: Mapping[str, Task], max_length: int | None) -> dict[str, int]:
-        limit = self.encoder.max_length if max_length is None else max_length
-        if not _is_int(limit) or not 3 <= limit <= self.encoder.max_length:
+        try:
+            return run(loaded, names, tokens, self.mode, self.graphs)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            batch, length = tokens.input_ids.shape
             raise LetsError(
-                f"engine: max_length must be an integer between 3 and {self.encoder.max_length}, "
-                f"got {max_length!r}"
-            )
-        return {name: min(task.max_length, limit) for name, task in tasks.items()}
+                f"engine: {batch} texts of {length} tokens do not fit into memory for {len(names)} "
+                "tasks; use a smaller batch_size or max_length"
+            ) from error
 
 
 def _scatter(
@@ -254,35 +260,8 @@ def _scatter(
     out[positions] = logits[rows]
 
 
-def _input_error(task: Task, name: str, items: Any) -> str | None:
-    """Why a task cannot answer these inputs, or None."""
-    try:
-        pairs = check_texts(items, f"{name}: texts")
-    except LetsError as error:
-        return str(error)
-    if not len(items):
-        return f"{name}: texts must hold at least one text, got none"
-    if pairs != task.is_pair:
-        wants, got = ("pairs of", "single") if task.is_pair else ("single", "pairs of")
-        return f"{name}: the task takes {wants} texts, got {got} texts"
-    return None
-
-
-def _check_names(tasks: Any) -> list[str]:
-    if not isinstance(tasks, Iterable) or isinstance(tasks, str):
-        raise LetsError(f"engine: tasks must be a list of names, got {tasks!r}")
-    names = list(tasks)
-    for name in names:
-        if not isinstance(name, str):
-            raise LetsError(f"engine: tasks must be a list of names, got {name!r} in it")
-    return names
-
-
-def _check_batch_size(batch_size: int) -> int:
-    if not _is_int(batch_size) or batch_size < 1:
-        raise LetsError(f"engine: batch_size must be a positive integer, got {batch_size!r}")
-    return batch_size
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocator gave up; on the CPU torch raises a plain RuntimeError."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return "not enough memory" in str(error) or "can't allocate memory" in str(error)

@@ -36,7 +36,7 @@ _FEW = 8
 def bind(step: Step, encoder: Encoder, stacks: Stacks) -> Kernel:
     """The step as a function of the call and its inputs."""
     if step.op == "embed":
-        return lambda call: encoder.embed(call.tokens)[None]
+        return lambda call: encoder.look_up(call.tokens)[None]
     if step.op == "row":
         return lambda call, x: x[:, :, 0]
     if step.op == "gather":
