@@ -25,7 +25,7 @@ template <int Rows, typename T>
 void add_delta(const TailLinear<T>& linear, const int32_t* crow, const Accumulator<T>* rows,
                int64_t begin, int64_t end, Accumulator<T>* out) {
   using A = Accumulator<T>;
-  const int64_t in = linear.in_features, ld = linear.out_features;
+  const int64_t in = padded_row(linear.in_features), ld = padded_row(linear.out_features);
   for (int64_t o = begin; o < end; ++o) {
     A sums[Rows] = {};
     for (int32_t e = crow[o]; e < crow[o + 1]; ++e) {
@@ -74,13 +74,13 @@ template <typename T>
 void linear_panel(const TailLinear<T>& linear, const Accumulator<T>* rows, int64_t num_tasks,
                   int64_t num_rows, int64_t begin, int64_t end, Accumulator<T>* out) {
   using A = Accumulator<T>;
-  const int64_t in = linear.in_features, ld = linear.out_features;
+  const int64_t k = linear.in_features, in = padded_row(k), ld = padded_row(linear.out_features);
   if (linear.crow) prefetch_deltas(linear, num_tasks, begin, end);
-  dot_product<T>(rows, in, num_tasks * num_rows, linear.weight + begin * in, in, end - begin, in,
+  dot_product<T>(rows, in, num_tasks * num_rows, linear.weight + begin * k, k, end - begin, k,
                  [&](int64_t r, int64_t n, A sum) { out[r * ld + begin + n] = sum; });
   for (int64_t t = 0; t < num_tasks; ++t) {
     const T* bias = linear.bias.data + t * linear.bias.stride;
-    const int32_t* crow = linear.crow ? linear.crow + t * ld : nullptr;
+    const int32_t* crow = linear.crow ? linear.crow + t * linear.out_features : nullptr;
     for (int64_t r = t * num_rows; r < (t + 1) * num_rows; r += kTileRows) {
       const int64_t count = smaller(kTileRows, (t + 1) * num_rows - r);
       A* block = out + r * ld;
@@ -102,23 +102,25 @@ void linear_panel(const TailLinear<T>& linear, const Accumulator<T>* rows, int64
 // out = LN(sums), row by row.
 template <typename T, typename Out>
 void norm_rows(const ClsTailParams<T>& p, const TaskVector<T>& weight, const TaskVector<T>& bias,
-               int64_t begin, int64_t end, Out* out) {
+               int64_t begin, int64_t end, Out* out, int64_t out_stride) {
   using A = Accumulator<T>;
   for (int64_t r = begin; r < end; ++r) {
     const int64_t task = r / p.num_rows;
-    const A* row = p.sums + r * p.hidden;
+    const A* row = p.sums + r * padded_row(p.hidden);
     normalize_row(row, row_moments(row, p.hidden, static_cast<A>(p.eps)),
                   weight.data + task * weight.stride, bias.data + task * bias.stride, p.hidden,
-                  out + r * p.hidden);
+                  out + r * out_stride);
   }
 }
 
 template <typename T>
 void attn_out_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end) {
+  using A = Accumulator<T>;
   linear_panel(p.attn, p.input, p.num_tasks, p.num_rows, begin, end, p.sums);
   for (int64_t r = 0; r < p.num_tasks * p.num_rows; ++r) {
     const T* residual = p.residual + r / p.num_rows * p.residual_stride + r % p.num_rows * p.hidden;
-    for (int64_t o = begin; o < end; ++o) p.sums[r * p.hidden + o] += widen(residual[o]);
+    A* row = p.sums + r * padded_row(p.hidden);
+    for (int64_t o = begin; o < end; ++o) row[o] += widen(residual[o]);
   }
 }
 
@@ -127,7 +129,7 @@ void up_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end) {
   using A = Accumulator<T>;
   linear_panel(p.up, p.h, p.num_tasks, p.num_rows, begin, end, p.inner);
   for (int64_t r = 0; r < p.num_tasks * p.num_rows; ++r) {
-    A* row = p.inner + r * p.inner_features + begin;
+    A* row = p.inner + r * padded_row(p.inner_features) + begin;
     for_lanes<A>(end - begin, [&](int64_t i, auto count) {
       store_part(row + i, gelu_vector(load_part(row + i, count)), count);
     });
@@ -138,7 +140,7 @@ template <typename T>
 void down_panel(const ClsTailParams<T>& p, int64_t begin, int64_t end) {
   linear_panel(p.down, p.inner, p.num_tasks, p.num_rows, begin, end, p.sums);
   for (int64_t r = 0; r < p.num_tasks * p.num_rows; ++r) {
-    const int64_t row = r * p.hidden;
+    const int64_t row = r * padded_row(p.hidden);
     for (int64_t o = begin; o < end; ++o) p.sums[row + o] += p.h[row + o];
   }
 }
@@ -151,27 +153,31 @@ void cls_tail_cpu(const ClsTailParams<T>& p, TailPhase phase, int64_t begin, int
     case TailPhase::kAttnOut:
       return attn_out_panel(p, begin, end);
     case TailPhase::kAttnNorm:
-      return norm_rows(p, p.attn_norm_weight, p.attn_norm_bias, begin, end, p.h);
+      return norm_rows(p, p.attn_norm_weight, p.attn_norm_bias, begin, end, p.h,
+                       padded_row(p.hidden));
     case TailPhase::kUp:
       return up_panel(p, begin, end);
     case TailPhase::kDown:
       return down_panel(p, begin, end);
     case TailPhase::kNorm:
-      return norm_rows(p, p.norm_weight, p.norm_bias, begin, end, p.out);
+      return norm_rows(p, p.norm_weight, p.norm_bias, begin, end, p.out, p.hidden);
   }
 }
 
-// Rows in the type that sums are kept in.
 template <Isa isa, typename T>
-void widen_rows(const T* rows, int64_t n, Accumulator<T>* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = widen(rows[i]);
+void pad_rows(const T* rows, int64_t num_rows, int64_t features, Accumulator<T>* out) {
+  for (int64_t r = 0; r < num_rows; ++r)
+    for (int64_t i = 0; i < features; ++i)
+      out[r * padded_row(features) + i] = widen(rows[r * features + i]);
 }
 
 template void cls_tail_cpu<kIsa>(const ClsTailParams<float>&, TailPhase, int64_t, int64_t);
 template void cls_tail_cpu<kIsa>(const ClsTailParams<double>&, TailPhase, int64_t, int64_t);
 template void cls_tail_cpu<kIsa>(const ClsTailParams<Half>&, TailPhase, int64_t, int64_t);
 template void cls_tail_cpu<kIsa>(const ClsTailParams<BFloat16>&, TailPhase, int64_t, int64_t);
-template void widen_rows<kIsa>(const Half*, int64_t, float*);
-template void widen_rows<kIsa>(const BFloat16*, int64_t, float*);
+template void pad_rows<kIsa>(const float*, int64_t, int64_t, float*);
+template void pad_rows<kIsa>(const double*, int64_t, int64_t, double*);
+template void pad_rows<kIsa>(const Half*, int64_t, int64_t, float*);
+template void pad_rows<kIsa>(const BFloat16*, int64_t, int64_t, float*);
 
 }  // namespace lets

@@ -30,11 +30,9 @@ struct Cpu : OnCpu {
   template <typename T>
   static void run_layer(const TailCall<T>& c, const Tensor& ctx, const Tensor& workspace) {
     using A = Accumulator<T>;
-    const int64_t rows = c.tasks * c.rows, size = rows * c.hidden;
-    const A* input = widened<T>(ctx, workspace);
-    A* buffer = mutable_data<A>(workspace) + size;
-    const ClsTailParams<T> p{input,
-                             c.residual,
+    const int64_t rows = c.tasks * c.rows, size = rows * padded_row(c.hidden);
+    A* buffer = mutable_data<A>(workspace);
+    const ClsTailParams<T> p{c.residual,
                              c.residual_stride,
                              c.attn,
                              c.up,
@@ -47,12 +45,14 @@ struct Cpu : OnCpu {
                              buffer,
                              buffer + size,
                              buffer + 2 * size,
+                             buffer + 3 * size,
                              c.tasks,
                              c.rows,
                              c.hidden,
                              c.inner,
                              c.eps};
     with_isa([&](auto isa) {
+      pad_rows<isa()>(const_data<T>(ctx), rows, c.hidden, p.input);
       const auto phase = [&](TailPhase which, int64_t size, int64_t step) {
         parallel_chunks((size + step - 1) / step, [&](int64_t chunk) {
           const int64_t begin = chunk * step, end = begin + step < size ? begin + step : size;
@@ -65,18 +65,6 @@ struct Cpu : OnCpu {
       phase(TailPhase::kDown, p.hidden, kTailPanel);
       phase(TailPhase::kNorm, rows, rows_per_chunk(p.hidden));
     });
-  }
-
-  // ctx in the accumulator's type.
-  template <typename T>
-  static const Accumulator<T>* widened(const Tensor& ctx, const Tensor& buffer) {
-    if constexpr (std::is_same_v<T, Accumulator<T>>) {
-      return const_data<T>(ctx);
-    } else {
-      auto* out = mutable_data<Accumulator<T>>(buffer);
-      with_isa([&](auto isa) { widen_rows<isa()>(const_data<T>(ctx), ctx.numel(), out); });
-      return out;
-    }
   }
 };
 

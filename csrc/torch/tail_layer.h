@@ -91,8 +91,10 @@ struct TailLayer {
     norm_bias = vector("norm_bias", in.norm_bias);
     const bool wide = ctx.scalar_type() == ScalarType::Double;
     out = torch::stable::new_empty(ctx, {tasks, rows, hidden});
-    workspace = torch::stable::new_empty(ctx, {tasks * rows, 3 * hidden + inner},
-                                         wide ? ScalarType::Double : ScalarType::Float);
+    // Padded for the CPU, more than CUDA needs.
+    workspace =
+        torch::stable::new_empty(ctx, {tasks * rows, 3 * padded_row(hidden) + padded_row(inner)},
+                                 wide ? ScalarType::Double : ScalarType::Float);
   }
 
   template <typename T>
