@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,14 @@ def test_says_that_there_is_no_gpu():
     assert done.returncode == 2
     assert "is needed" in done.stderr
     assert "Nothing was measured" in done.stderr
+
+
+def test_building_by_hand_defines_what_cmake_does():
+    info = (ROOT / "CMakeLists.txt").read_text().partition("set(BUILD_INFO")[2].partition(")\n")[0]
+    names = re.findall(r"(LETS_\w+)=", info)
+    assert len(names) >= 5
+    source = (ROOT / "bench" / "gpu" / "build.py").read_text()
+    assert not [name for name in names if f"-D{name}=" not in source]
 
 
 def small_problems(dtype=torch.float32):

@@ -1,5 +1,6 @@
 """Every example runs offline and does what it says."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -25,3 +26,12 @@ def test_bert_compiles_to_one_graph():
     x = torch.randn(2, 3, 8)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), module(x))
+
+
+def test_page_about_kernels_names_files_that_exist():
+    page = (ROOT / "docs" / "kernels.md").read_text()
+    names = set(re.findall(r"(test_\w+\.py)(?:::(\w+))?", page))
+    assert len(names) > 5
+    for file, test in names:
+        (path,) = (ROOT / "tests").rglob(file)
+        assert f"def {test}" in path.read_text()

@@ -47,6 +47,7 @@ def by_hand(arch: str, out: Path) -> int:
     x86 = sysconfig.get_platform().endswith("x86_64")
     info = [
         f"-DLETS_HAVE_X86_ISAS={int(x86)}", "-DLETS_HAVE_CUDA=1", "-DLETS_NATIVE=0",
+        "-DLETS_CUDA_SWITCHED_OFF=0",
         f'-DLETS_CUDA_ARCHS="{arch}-real"', '-DLETS_BUILD_TYPE="Release"',
     ]  # fmt: skip
     tensor = [

@@ -54,31 +54,37 @@ struct alignas(2 * sizeof(T)) Entry {
 };
 constexpr int kStaged = 256;  // entries per warp at a time
 
-template <typename T, int kRows>
+// A block's rows: kTiles of kRows each, so that every load of the tile is of 16 bytes, whose lanes
+// spread over all banks.
+template <typename T, int kRows, int kTiles>
 size_t shared_bytes(int64_t in_features) {
-  return gpu::RowTile<T, kRows>::bytes(in_features) + kThreads / 32 * kStaged * sizeof(Entry<T>);
+  return kTiles * gpu::RowTile<T, kRows>::bytes(in_features) +
+         kThreads / 32 * kStaged * sizeof(Entry<T>);
 }
 
-// sum[.][c] += row `rows[c]` of the deltas times the tile. The rows of a warp's columns are
+// sum[.][c] += row `row + c` of the deltas times the tiles. The rows of a warp's columns are
 // neighbours, so the warp fetches their entries together, [first, last), and each thread picks its
 // own out of shared memory: read one by one they would take a sector each.
-template <typename T, int kRows>
+template <typename T, int kRows, int kTiles>
 __device__ __forceinline__ void add_rows(const DeltaLinearCudaParams<T>& p,
-                                         const gpu::RowTile<T, kRows>& tile, Entry<T>* staged,
-                                         int64_t row, int count, int first, int last,
-                                         float (&sum)[kRows][kColumns<T>]) {
+                                         const gpu::RowTile<T, kRows> (&tiles)[kTiles],
+                                         Entry<T>* staged, int64_t row, int count, int first,
+                                         int last, float (&sum)[kTiles * kRows][kColumns<T>]) {
   int begin[kColumns<T>], end[kColumns<T>];
 #pragma unroll
-  for (int c = 0; c < kColumns<T>; ++c) {
-    begin[c] = c < count ? __ldg(p.crow + row + c) : last;
-    end[c] = c < count ? __ldg(p.crow + row + c + 1) : last;
-  }
-  for (int chunk = first; chunk < last; chunk += kStaged) {
+  for (int c = 0; c < kColumns<T>; ++c) begin[c] = c < count ? __ldg(p.crow + row + c) : last;
+  // A row ends where the next one starts, which the next column or lane has read.
+  const int next = __shfl_down_sync(gpu::kAllLanes, begin[0], 1);
+#pragma unroll
+  for (int c = 0; c < kColumns<T>; ++c)
+    end[c] = c + 1 < kColumns<T> ? begin[c + 1] : threadIdx.x % 32 == 31 ? last : next;
+  for (int chunk = first - first % 32; chunk < last; chunk += kStaged) {  // whole sectors
     const int chunk_end = gpu::smaller(chunk + kStaged, last);
     __syncwarp();  // the last chunk has been read
     for (int e = chunk + static_cast<int>(threadIdx.x % 32); e < chunk_end; e += 32) {
       const int position = p.permutation ? __ldg(p.permutation + e) : e;
-      staged[e - chunk] = {static_cast<uint16_t>(tile.slot(__ldg(p.col + e))), p.values[position]};
+      staged[e - chunk] = {static_cast<uint16_t>(tiles[0].slot(__ldg(p.col + e))),
+                           p.values[position]};
     }
     __syncwarp();
 #pragma unroll
@@ -87,21 +93,27 @@ __device__ __forceinline__ void add_rows(const DeltaLinearCudaParams<T>& p,
       for (; begin[c] < stop; ++begin[c]) {
         const Entry<T> entry = staged[begin[c] - chunk];
         const float value = gpu::to_float(entry.value);
-        const auto x = tile.at_slot(entry.slot);
 #pragma unroll
-        for (int m = 0; m < kRows; ++m) sum[m][c] += value * gpu::to_float(x.v[m]);
+        for (int i = 0; i < kTiles; ++i) {
+          const auto x = tiles[i].at_slot(entry.slot);
+#pragma unroll
+          for (int m = 0; m < kRows; ++m) sum[i * kRows + m][c] += value * gpu::to_float(x.v[m]);
+        }
       }
     }
   }
 }
 
-// One block: kRows rows, a range of columns, and all tasks that read the same x.
-template <typename T, int kRows>
+// One block: kTiles * kTileRows rows, a range of columns, and all tasks that read the same x.
+template <typename T, int kTileRows, int kTiles>
 __global__ void __launch_bounds__(kThreads, 2)
     delta_linear_kernel(DeltaLinearCudaParams<T> p, TileShape shape) {
-  const gpu::RowTile<T, kRows> tile{gpu::dynamic_shared<T>()};
-  auto* entries = reinterpret_cast<Entry<T>*>(
-      tile.data + gpu::RowTile<T, kRows>::bytes(p.in_features) / sizeof(T));
+  constexpr int kRows = kTiles * kTileRows;
+  const size_t tile_size = gpu::RowTile<T, kTileRows>::bytes(p.in_features) / sizeof(T);
+  gpu::RowTile<T, kTileRows> tiles[kTiles];
+#pragma unroll
+  for (int i = 0; i < kTiles; ++i) tiles[i].data = gpu::dynamic_shared<T>() + i * tile_size;
+  auto* entries = reinterpret_cast<Entry<T>*>(gpu::dynamic_shared<T>() + kTiles * tile_size);
   constexpr int kWarpColumns = 32 * kColumns<T>;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const bool one_x = p.x.task_stride == 0, one_base = p.base.task_stride == 0;
@@ -113,8 +125,12 @@ __global__ void __launch_bounds__(kThreads, 2)
 
   for (int64_t group = blockIdx.z; group < (one_x ? 1 : p.num_tasks); group += gridDim.z) {
     __syncthreads();  // the last group has been read
-    tile.load(p.x.data + group * p.x.task_stride + first_row * p.x.row_stride, p.x.row_stride,
-              num_rows, static_cast<int>(p.in_features), shape.x_vectors);
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      const int64_t row = first_row + i * kTileRows;
+      tiles[i].load(p.x.data + group * p.x.task_stride + row * p.x.row_stride, p.x.row_stride,
+                    num_rows - i * kTileRows, static_cast<int>(p.in_features), shape.x_vectors);
+    }
     __syncthreads();
     for (int first = begin + warp * kWarpColumns; first < end; first += kThreads * kColumns<T>) {
       const int o = first + lane * kColumns<T>, left = end - o;
@@ -141,7 +157,7 @@ __global__ void __launch_bounds__(kThreads, 2)
           for (int m = 0; m < kRows; ++m) sum[m][c] = base[m][c] + bias[c];
         }
         const int32_t* crow = p.crow + task * num_columns;
-        add_rows(p, tile, entries + warp * kStaged, row, count, __ldg(crow + first),
+        add_rows(p, tiles, entries + warp * kStaged, row, count, __ldg(crow + first),
                  __ldg(crow + gpu::smaller(first + kWarpColumns, end)), sum);
         T* out = p.out + (task * p.num_tokens + first_row) * num_columns + o;
 #pragma unroll
@@ -155,17 +171,24 @@ __global__ void __launch_bounds__(kThreads, 2)
   }
 }
 
-template <typename T, int kRows>
+// How many parts of kSweep columns the work of a launch has.
+template <typename T>
+constexpr int kSweep = kThreads * kColumns<T>;
+template <typename T>
+int64_t num_groups(const DeltaLinearCudaParams<T>& p) {
+  return p.x.task_stride == 0 ? 1 : p.num_tasks;
+}
+
+template <typename T, int kTileRows, int kTiles>
 int launch(const DeltaLinearCudaParams<T>& p, CUstream_st* stream) {
-  constexpr int kSweep = kThreads * kColumns<T>;
-  const int64_t tiles = gpu::ceil_div<int64_t>(p.num_tokens, kRows);
-  const int64_t groups = p.x.task_stride == 0 ? 1 : p.num_tasks;
-  const int64_t sweeps = gpu::ceil_div<int64_t>(p.out_features, kSweep);
+  const int64_t tiles = gpu::ceil_div<int64_t>(p.num_tokens, kTiles * kTileRows);
+  const int64_t groups = num_groups(p);
+  const int64_t sweeps = gpu::ceil_div<int64_t>(p.out_features, kSweep<T>);
   // Few rows: cut the columns, too, until there are two blocks per multiprocessor.
   const int64_t wanted = gpu::ceil_div<int64_t>(2 * gpu::num_multiprocessors(), tiles * groups);
   const int64_t parts = gpu::smaller(wanted, sweeps);
   TileShape shape;
-  shape.columns_per_block = static_cast<int>(gpu::ceil_div(sweeps, parts) * kSweep);
+  shape.columns_per_block = static_cast<int>(gpu::ceil_div(sweeps, parts) * kSweep<T>);
   shape.x_vectors = p.in_features % (16 / sizeof(T)) == 0 &&
                     gpu::aligned_to<16>(p.x.data, p.x.task_stride, p.x.row_stride);
   shape.base_vectors = gpu::aligned_to<4>(p.base.data, p.base.task_stride, p.base.row_stride);
@@ -174,9 +197,9 @@ int launch(const DeltaLinearCudaParams<T>& p, CUstream_st* stream) {
       static_cast<unsigned>(tiles),
       static_cast<unsigned>(gpu::ceil_div<int64_t>(p.out_features, shape.columns_per_block)),
       static_cast<unsigned>(gpu::smaller<int64_t>(groups, 65535)));
-  return gpu::launch(
-      {"delta_linear", grid, dim3(kThreads), shared_bytes<T, kRows>(p.in_features), stream},
-      delta_linear_kernel<T, kRows>, p, shape);
+  return gpu::launch({"delta_linear", grid, dim3(kThreads),
+                      shared_bytes<T, kTileRows, kTiles>(p.in_features), stream},
+                     delta_linear_kernel<T, kTileRows, kTiles>, p, shape);
 }
 
 }  // namespace
@@ -184,11 +207,18 @@ int launch(const DeltaLinearCudaParams<T>& p, CUstream_st* stream) {
 template <typename T>
 int delta_linear_cuda(const DeltaLinearCudaParams<T>& p, CUstream_st* stream) {
   if (p.num_tasks == 0 || p.num_tokens == 0 || p.out_features == 0) return 0;
-  constexpr int kWide = 16 / sizeof(T), kNarrow = 4 / sizeof(T);
-  // Inputs too wide for shared memory (a transposed up-projection) go with fewer rows at a time.
-  if (shared_bytes<T, kWide>(p.in_features) <= gpu::max_shared_bytes())
-    return launch<T, kWide>(p, stream);
-  return launch<T, kNarrow>(p, stream);
+  constexpr int kWide = 16 / sizeof(T), kNarrow = 4 / sizeof(T), kTiles = 16 / kWide;
+  // Sixteen rows read the deltas least often; fewer where that would leave multiprocessors without
+  // work, or where the rows are too wide for shared memory (a transposed up-projection).
+  const int64_t room = static_cast<int64_t>(gpu::max_shared_bytes());
+  const int64_t blocks = gpu::ceil_div<int64_t>(p.num_tokens, 16) * num_groups(p) *
+                         gpu::ceil_div<int64_t>(p.out_features, kSweep<T>);
+  const auto fits = [&](size_t bytes) { return static_cast<int64_t>(bytes) <= room; };
+  if (blocks >= 2 * gpu::num_multiprocessors() &&
+      fits(shared_bytes<T, kWide, kTiles>(p.in_features)))
+    return launch<T, kWide, kTiles>(p, stream);
+  if (fits(shared_bytes<T, kWide, 1>(p.in_features))) return launch<T, kWide, 1>(p, stream);
+  return launch<T, kNarrow, 1>(p, stream);
 }
 
 template int delta_linear_cuda(const DeltaLinearCudaParams<float>&, CUstream_st*);

@@ -128,6 +128,8 @@ void test_delta_linear() {
     test_forward<T>({2, 1, 7, 21, 0.2, false, false, 1, 3});
     test_forward<T>({1, 17, 33, 1030, 1.0, true, true});
     test_forward<T>({2, 3, 16, 24, 0.0, true, true});
+    test_forward<T>({2, 90, 40, 72, 0.1, true, true});  // enough rows for blocks of sixteen
+    test_forward<T>({2, 51, 33, 70, 0.2, false, false, 1, 3});
     test_backward<T>({1, 13, 64, 72, 0.05, true, true});
     test_backward<T>({2, 9, 15, 21, 0.3, false, true, 1, 2});
     test_backward<T>({2, 1, 8, 530, 1.0, true, true});

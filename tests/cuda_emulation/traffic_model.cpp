@@ -59,7 +59,7 @@ std::string text(const char* format, int64_t a, int64_t b, int64_t c, int64_t d)
 }
 
 template <typename T>
-void delta_qkv(int64_t tasks, int64_t tokens, int64_t hidden) {
+void delta_qkv(int64_t tasks, int64_t tokens, int64_t hidden, const char* note = "") {
   const int64_t out_features = 3 * hidden;
   const Csr csr = random_csr(tasks * out_features, hidden, kDensity);
   const Transposed transposed = transpose(csr, tasks, out_features, hidden);
@@ -68,7 +68,7 @@ void delta_qkv(int64_t tasks, int64_t tokens, int64_t hidden) {
   base.fill();
   x.fill();
   values.fill();
-  const std::string shape = text("T=%d N=%d H=%d density=0.005", tasks, tokens, hidden, 0);
+  const std::string shape = text("T=%d N=%d H=%d density=0.005", tasks, tokens, hidden, 0) + note;
   emu::start_counting();
   name("base", base);
   name("x", x);
@@ -90,6 +90,7 @@ void delta_qkv(int64_t tasks, int64_t tokens, int64_t hidden) {
                         out_features},
                        nullptr);
   print_row("delta_qkv", shape, kName<T>);
+  if (*note) return;
 
   emu::start_counting();
   name("grad", out);
@@ -265,6 +266,11 @@ int main() {
   delta_qkv<lets::BFloat16>(1, 128, 768);
   delta_qkv<lets::BFloat16>(8, 128, 768);
   delta_qkv<float>(1, 128, 768);
+  // A few multiprocessors: the share of each in a call of thousands of rows.
+  emu::device_multiprocessors = 4;
+  delta_qkv<lets::BFloat16>(8, 128, 768, " (of many rows)");
+  delta_qkv<float>(8, 128, 768, " (of many rows)");
+  emu::device_multiprocessors = 132;
   cls_attention<lets::BFloat16>(1, 128, 768, 12);
   cls_attention<lets::BFloat16>(8, 128, 768, 12);
   cls_attention<float>(8, 128, 768, 12);
