@@ -22,9 +22,17 @@ from lets_ext import (
     bias_gelu,
     cls_attention,
     cls_tail,
+    cls_tail_layers,
     delta_linear,
     delta_qkv,
 )
+
+_TAIL = ("out", "up", "down")
+# Vectors after the attention; what a task owns of them is complete, not a change.
+TAIL_VECTORS = (
+    "out_bias", "up_bias", "down_bias",
+    "attn_norm_weight", "attn_norm_bias", "norm_weight", "norm_bias",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,13 +50,7 @@ class FrozenLayer:
     def own(self) -> OwnLayer:
         """The layer of a task that changes nothing."""
         w = self.weights
-        vectors = {
-            name: getattr(w, name)[None]
-            for name in (
-                "out_bias", "up_bias", "down_bias",
-                "attn_norm_weight", "attn_norm_bias", "norm_weight", "norm_bias",
-            )
-        }  # fmt: skip
+        vectors = {name: getattr(w, name)[None] for name in TAIL_VECTORS}
         return OwnLayer(**vectors)
 
 
@@ -272,25 +274,28 @@ def own_context(
 
 def row_tail(ctx: Tensor, row: Tensor, layer: FrozenLayer, own: OwnLayer) -> Tensor:
     """Nodes n4 to n6 over the [CLS] rows. ctx [T, B, H], row [1|T, B, H] -> [T, B, H]"""
-    weights = layer.weights
-    return cls_tail(
-        ctx,
-        row,
-        out_weight=weights.out_weight,
-        out_bias=own.out_bias,
-        attn_norm_weight=own.attn_norm_weight,
-        attn_norm_bias=own.attn_norm_bias,
-        up_weight=weights.up_weight,
-        up_bias=own.up_bias,
-        down_weight=weights.down_weight,
-        down_bias=own.down_bias,
-        norm_weight=own.norm_weight,
-        norm_bias=own.norm_bias,
-        out_delta=own.out,
-        up_delta=own.up,
-        down_delta=own.down,
-        eps=layer.eps,
-    )
+    return cls_tail(ctx, row, **_tail_arguments(layer, own), eps=layer.eps)
+
+
+def row_tails(
+    ctx: Sequence[Tensor],
+    row: Sequence[Tensor],
+    layers: Sequence[FrozenLayer],
+    own: Sequence[OwnLayer],
+) -> list[Tensor]:
+    """`row_tail` of several layers that do not read each other, in one call; for answering only."""
+    parts = [
+        {"ctx": c, "residual": r, **_tail_arguments(layer, each)}
+        for c, r, layer, each in zip(ctx, row, layers, own, strict=True)
+    ]
+    return cls_tail_layers(parts, eps=layers[0].eps)
+
+
+def _tail_arguments(layer: FrozenLayer, own: OwnLayer) -> dict[str, Any]:
+    """Frozen weights, and what the tasks own, as `cls_tail` takes them."""
+    weights = {f"{name}_weight": getattr(layer.weights, f"{name}_weight") for name in _TAIL}
+    deltas = {f"{name}_delta": getattr(own, name) for name in _TAIL}
+    return {**weights, **deltas, **{name: getattr(own, name) for name in TAIL_VECTORS}}
 
 
 def _own_linear(x: Tensor, weight: Tensor, delta: Delta | None) -> Tensor:

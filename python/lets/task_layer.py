@@ -10,15 +10,11 @@ from torch import Tensor, nn
 
 from lets.delta import MATRICES, SparseDelta, matrix_shapes
 from lets.errors import LetsError
-from lets.layers import FrozenLayer, OwnLayer
+from lets.layers import TAIL_VECTORS, FrozenLayer, OwnLayer
 from lets_ext import Delta, DeltaLayout
 
-# Vectors of the tail: the parameter is the change, `<name>_delta`; layers get the whole vector.
-TAIL_VECTORS = (
-    "out_bias", "up_bias", "down_bias",
-    "attn_norm_weight", "attn_norm_bias", "norm_weight", "norm_bias",
-)  # fmt: skip
-# Q's and V's bias alone: softmax is blind to the key bias.
+# Parameters are the changes; layers get whole vectors of the tail. There is no key bias, to which
+# softmax is blind.
 VECTOR_DELTAS = (
     "query_bias_delta",
     "value_bias_delta",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from lets.errors import LetsError
 from lets.plan import rewrite
+from lets.plan.merging import merge_tails
 from lets.plan.price import priced
 from lets.plan.spec import TaskSpec
 from lets.plan.stacking import stack, stack_order
@@ -36,6 +37,7 @@ def compile_plan(
     *,
     stacked: bool = True,
     row_limit: int | None = None,
+    merged: bool = False,
     among: Sequence[TaskSpec] | None = None,
     rules: Iterable[Rule] = RULES,
     itemsize: int = 4,
@@ -45,6 +47,7 @@ def compile_plan(
     Args:
         stacked: Steps of one op and layer become one step for several tasks.
         row_limit: At most so many rows B · S in a stacked step over all rows (memory).
+        merged: The [CLS] tails of all layers become one step.
         among: All loaded tasks, of which these are some; only neighbours in their stacks become
             one step, so that no task's weights are copied. Default: the tasks themselves.
     """
@@ -59,6 +62,8 @@ def compile_plan(
         orders = stack_order(tasks if among is None else among)
         limit = None if row_limit is None else max(1, row_limit // (batch * seq_len))
         plan = stack(plan, tasks, orders, limit)
+    if merged:
+        plan = merge_tails(plan)
     return priced(plan.check(), shape, tasks, batch, seq_len, itemsize)
 
 

@@ -150,6 +150,15 @@ def _cls_tail(step: Step, s: _Sizes) -> Cost:
     return cost if step.tasks else replace(cost, params=0)
 
 
+def _cls_tail_layers(step: Step, s: _Sizes) -> Cost:
+    """The sum of its layers."""
+    contexts = step.inputs[::2]
+    return Cost.total(
+        _cls_tail(Step("cls_tail", (), ctx, layer, tasks), s)
+        for ctx, (layer, tasks) in zip(contexts, step.parts, strict=True)
+    )
+
+
 def _gather(step: Step, s: _Sizes) -> Cost:
     return Cost(0, 0 if is_view(step) else 2 * s.bytes(step.output))
 
@@ -200,6 +209,7 @@ _PRICES: dict[str, Callable[[Step, _Sizes], Cost]] = {
     "cls_attention": _cls_attention,
     "full_tail": _full_tail,
     "cls_tail": _cls_tail,
+    "cls_tail_layers": _cls_tail_layers,
     "gather": _gather,
     "head": _head,
 }

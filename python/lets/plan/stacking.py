@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from lets.plan.spec import TaskSpec
-from lets.plan.step import Answer, Buffer, Plan, Step
+from lets.plan.step import Buffer, Plan, Step
 
 # Order of the ops within a layer; every op reads only what stands before it.
 _RANK = {
@@ -226,6 +226,3 @@ class _Stacking:
             count += 1
             name = f"{base}.{count}"
         return name
-
-
-__all__ = ["Answer", "StackKey", "stack", "stack_key", "stack_order"]

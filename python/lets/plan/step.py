@@ -34,6 +34,7 @@ OUTPUTS = {
     "cls_attention": "row",
     "full_tail": "x",
     "cls_tail": "row",
+    "cls_tail_layers": "row",
     "row": "row",
     "head": "logits",
 }
@@ -71,6 +72,8 @@ class Step:
         tasks: Whose own parameters it reads, in order; empty: the frozen encoder alone.
         case: What the layer is to these tasks (`LayerCase`); several joined by +.
         picks: `gather` alone: output row k is row picks[k] of its inputs, one after another.
+        parts: `cls_tail_layers` alone: layers and their tasks; inputs are ctx and row of each, and
+            outputs stand one after another.
         workspace: Bytes that it needs while it runs, beside inputs and output.
     """
 
@@ -83,6 +86,7 @@ class Step:
     picks: tuple[int, ...] = ()
     cost: Cost = _UNPRICED
     workspace: int = 0
+    parts: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,4 +204,8 @@ class Plan:
 
 
 def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {n: tuple(value) if isinstance(value, list) else value for n, value in entry.items()}
+    return {name: _tuple(value) for name, value in entry.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value

@@ -12,7 +12,14 @@ from lets.plan.price import is_view
 from lets.plan.step import Plan, Step
 
 # Steps whose FLOPs are products with a frozen weight; others run at the rate of few rows.
-_PRODUCTS = ("project", "project_query", "project_key_value", "full_tail", "cls_tail")
+_PRODUCTS = (
+    "project",
+    "project_query",
+    "project_key_value",
+    "full_tail",
+    "cls_tail",
+    "cls_tail_layers",
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lets.encoder import Encoder
 from lets.layers import FrozenLayer, OwnLayer
-from lets.plan.step import Plan, Step
+from lets.plan.step import Plan
 from lets.task_model import TaskModel
 from lets.tokens import TokenBatch
 from lets_ext import (
@@ -40,6 +40,11 @@ def interpret(
         inputs = [values[name] for name in step.inputs]
         if step.op == "embed":
             out = encoder.embed(tokens)[None]
+        elif step.op == "cls_tail_layers":
+            out = torch.cat([
+                _cls_tail(_context(layer, tasks, encoder, models, tokens), *pair)
+                for (layer, tasks), *pair in zip(step.parts, inputs[::2], inputs[1::2])
+            ])  # fmt: skip
         elif step.op == "row":
             out = inputs[0][:, :, 0]
         elif step.op == "gather":
@@ -48,8 +53,8 @@ def interpret(
             out = _heads(inputs[0], [models[name] for name in step.tasks])
         else:
             assert step.layer is not None
-            layer = encoder.layer(step.layer)
-            out = _OPS[step.op](_Context(layer, _own(step, layer, models), tokens), *inputs)
+            context = _context(step.layer, step.tasks, encoder, models, tokens)
+            out = _OPS[step.op](context, *inputs)
         values[step.output] = out
     return {task: values[a.buffer][a.row, :, : a.num_labels] for task, a in plan.answers.items()}
 
@@ -60,14 +65,20 @@ class _Context:
         self.mask = tokens.attention_mask.bool()
 
 
-def _own(step: Step, layer: FrozenLayer, models: Mapping[str, TaskModel]) -> OwnLayer:
-    """Everything the step's tasks own of its layer, Q, K, V both stacked and apart."""
-    parts = []
-    for name in step.tasks:
+def _context(
+    index: int,
+    tasks: Sequence[str],
+    encoder: Encoder,
+    models: Mapping[str, TaskModel],
+    tokens: TokenBatch,
+) -> _Context:
+    """What the tasks own of a layer, Q, K, V both stacked and apart."""
+    layer, parts = encoder.layer(index), []
+    for name in tasks:
         model = models[name]
-        if str(step.layer) not in model.layers:  # bypassed: the task changes nothing
-            return layer.own()
-        task_layer = model.task_layer(step.layer or 0)
+        if str(index) not in model.layers:  # bypassed: the task changes nothing
+            return _Context(layer, layer.own(), tokens)
+        task_layer = model.task_layer(index)
         qkv, hidden = task_layer.delta("qkv"), layer.hidden_size
         rows = [qkv.layout.rows(i * hidden, (i + 1) * hidden) for i in range(3)]
         values = qkv.values.split([part.nnz for part in rows])
@@ -77,7 +88,7 @@ def _own(step: Step, layer: FrozenLayer, models: Mapping[str, TaskModel]) -> Own
         own = replace(task_layer.own(), qkv=qkv, query=query, key=key, value=value)
         own = replace(own, query_bias_delta=query_bias[None], value_bias_delta=value_bias[None])
         parts.append(replace(own, qkv_bias_delta=bias[None]))
-    return OwnLayer.stack(parts) if parts else layer.own()
+    return _Context(layer, OwnLayer.stack(parts) if parts else layer.own(), tokens)
 
 
 def _project(begin: int, end: int) -> Callable[[_Context, Tensor], Tensor]:

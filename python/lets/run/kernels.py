@@ -44,6 +44,8 @@ def bind(step: Step, encoder: Encoder, stacks: Stacks) -> Kernel:
     if step.op == "head":
         head = stacks.head(step.tasks)
         return lambda call, pooled: head(pooled)
+    if step.op == "cls_tail_layers":
+        return _row_tails(step, encoder, stacks)
     assert step.layer is not None
     layer = encoder.layer(step.layer)
     own = stacks.own(step.layer, step.tasks) if step.tasks else layer.own()
@@ -68,6 +70,15 @@ def _cls_attention(
 def _row_attention(call: Call, layer: FrozenLayer, own: OwnLayer, qkv: Tensor) -> Tensor:
     """On complete keys and values: the [CLS] row of `attention`."""
     return layers.attention(qkv, call.key_mask, layer.num_heads)[:, :, 0]
+
+
+def _row_tails(step: Step, encoder: Encoder, stacks: Stacks) -> Kernel:
+    frozen = [encoder.layer(layer) for layer, _ in step.parts]
+    own = [
+        stacks.own(layer, tasks) if tasks else encoder.layer(layer).own()
+        for layer, tasks in step.parts
+    ]
+    return lambda call, *inputs: torch.cat(layers.row_tails(inputs[::2], inputs[1::2], frozen, own))
 
 
 _KERNELS: dict[str, Callable[..., Tensor]] = {

@@ -103,6 +103,8 @@ def program(
             seq_len,
             stacked=choice.stacked,
             row_limit=choice.limit * batch * seq_len or None,
+            # One launch; on a CPU there is nothing to gain.
+            merged=choice.stacked and loaded.encoder.device.type == "cuda",
             among=list(specs.values()),
             itemsize=loaded.encoder.dtype.itemsize,
         )

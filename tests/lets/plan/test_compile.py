@@ -40,8 +40,9 @@ def test_every_rule_keeps_the_answers(chosen, lengths):
     for rule in RULES:
         plan = rule(plan).check()
         assert_answers(interpret(plan, encoder, models, batch), expected)
-    stacked = compile_plan(encoder.shape, specs_of(tasks))
-    assert_answers(interpret(stacked, encoder, models, batch), expected)
+    for merged in (False, True):
+        plan = compile_plan(encoder.shape, specs_of(tasks), merged=merged)
+        assert_answers(interpret(plan, encoder, models, batch), expected)
 
 
 @settings(max_examples=15, phases=NO_SHRINK)
@@ -55,7 +56,12 @@ def test_programs_agree_with_dense(chosen, lengths):
     sizes = tuple(batch.input_ids.shape)
     for some in (specs, specs[::2]):
         wanted = {spec.name: expected[spec.name] for spec in some}
-        for options in ({"stacked": False}, {}, {"row_limit": 2 * batch.input_ids.numel()}):
+        for options in (
+            {"stacked": False},
+            {"stacked": False, "merged": True},
+            {"merged": True},
+            {"row_limit": 2 * batch.input_ids.numel()},
+        ):
             plan = compile_plan(encoder.shape, some, *sizes, among=specs, **options)
             assert_answers(Program(plan, encoder, stacks).run(batch), wanted)
 
@@ -71,7 +77,10 @@ def test_costs_are_the_cost_model_s(chosen):
         expected += task_cost(
             shape, spec.policy, 7, spec.nnz, num_labels=spec.num_labels, **size
         ).total.flops
-    assert compile_plan(shape, specs, 3, 7, stacked=False).cost.flops == expected
+    single = compile_plan(shape, specs, 3, 7, stacked=False)
+    assert single.cost.flops == expected
+    merged = compile_plan(shape, specs, 3, 7, stacked=False, merged=True)
+    assert (merged.cost.flops, merged.cost.params) == (expected, single.cost.params)
     # Stacked [CLS] attention may cost a little more, never less; nothing else changes.
     assert expected <= compile_plan(shape, specs, 3, 7).cost.flops <= 1.05 * expected
 
@@ -124,9 +133,20 @@ def test_rows_of_both_inputs_share_one_tail():
     assert [s.case for s in top if s.op == "cls_tail"] == ["f-cls+p-cls"]
 
 
-def test_plans_are_data():
+def test_tails_of_all_layers_are_one_step():
     shape, specs = fig2b(3)
-    plan = compile_plan(shape, specs, 2, 50)
+    plan = compile_plan(shape, specs, merged=True)
+    (tails,) = (step for step in plan.steps if step.op.startswith("cls_tail"))
+    assert [layer for layer, _ in tails.parts] == [3, 5, 8, 11]
+    assert len(plan.buffers[tails.output].tasks) == 12
+    assert tails.case == "f-cls+p-cls"
+    assert len(compile_plan(shape, specs).steps) == len(plan.steps) + 3
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_plans_are_data(merged):
+    shape, specs = fig2b(3)
+    plan = compile_plan(shape, specs, 2, 50, merged=merged)
     assert Plan.from_json(plan.to_json()) == plan
     assert "full_tail" in str(plan)
     assert plan.tasks == ("task0", "task1", "task2")
