@@ -1,15 +1,15 @@
-"""TaskModel: one task on the frozen encoder, for training and for answering."""
+"""TaskModel: one task on the frozen encoder, differentiable; what training trains."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from lets.encoder import ActivationCache, Encoder, FrozenNeeds
-from lets.layers import OwnLayer
+from lets.layers import OwnLayer, cached_cls_layer, cls_layer, full_layer, project_qkv
 from lets.policy import LayerCase, Policy
-from lets.run.serial import pooled_rows
 from lets.task_layer import TaskLayer
 from lets.tokens import TokenBatch
 from lets_ext import DeltaLayout
@@ -55,8 +55,28 @@ class TaskModel(nn.Module):
 
     def pooled(self, cache: ActivationCache) -> Tensor:
         """[CLS] rows, bottom layer first, of x^p_j or x^f_j as the policy says. [B, L, H]"""
-        frozen = [self.encoder.layer(j) for j in range(self.policy.num_layers)]
-        return pooled_rows(self.policy, frozen, self.own_layers(), cache)[0]
+        rows: list[Tensor] = []
+        x: Tensor | None = None  # x^f of the layer below, where this layer reads it. [1, B, S, H]
+        own = self.own_layers()
+        for j, case in enumerate(self.policy.cases):
+            if case is LayerCase.BYPASS:
+                rows.append(cache.pooled(j))
+                continue
+            layer, frozen_input = self.encoder.layer(j), self.policy.input[j] == "p"
+            if frozen_input:
+                x = cache.hidden[j - 1][None]
+            assert x is not None  # a live layer with input f has a live layer below it
+            if case is LayerCase.P_CLS:
+                query, key, value = (t[None] for t in cache.cls_products(j))
+                row = cached_cls_layer(query, key, value, x, cache.key_mask, layer, own[j])
+            elif case is LayerCase.F_CLS:
+                row = cls_layer(x, cache.key_mask, layer, own[j])
+            else:
+                qkv = cache.qkv[j][None] if frozen_input else project_qkv(x, layer)
+                x = full_layer(qkv, x, cache.key_mask, layer, own[j])
+                row = x[:, :, 0]
+            rows.append(row[0] if self.policy.pool[j] == "f" else cache.pooled(j))
+        return torch.stack(rows, dim=1)
 
     def own_layers(self) -> dict[int, OwnLayer]:
         """What the task owns of each live layer; differentiable in the parameters."""

@@ -1,1 +1,1 @@
-"""Running tasks: executors over the frozen activations, and the engine that answers texts."""
+"""Running plans: the engine that answers texts, its modes, and an interpreter."""
