@@ -19,9 +19,12 @@ class StackedHead:
     so that a single head can be had back as views.
     """
 
-    def __init__(self, heads: Sequence[LayerwiseHead]) -> None:
+    def __init__(self, heads: Sequence[LayerwiseHead], like: Tensor | None = None) -> None:
+        """Copy the heads' weights, to the device and precision of `like` if it is given."""
         self.configs = [head.config() for head in heads]
         first, states = heads[0], [head.state_dict() for head in heads]
+        if like is not None:
+            states = [{n: t.to(like) for n, t in state.items()} for state in states]
         self.num_layers, self.lstm_size = first.num_layers, first.lstm_size
         widest = max(head.num_labels for head in heads)
 

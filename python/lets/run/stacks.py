@@ -52,11 +52,13 @@ class Stacks:
                 else:
                     layers = task.to_model(encoder).own_layers()
                     own[name] = {j: layer.forward_only() for j, layer in layers.items()}
-                    heads[name] = task.head.to(encoder.device, encoder.dtype)
+                    heads[name] = task.head
             for key, names in self.orders.items():
                 layer = key[0]
                 if layer is None:
-                    self._heads[key] = StackedHead([heads[name] for name in names])
+                    self._heads[key] = StackedHead(
+                        [heads[name] for name in names], encoder.layers[0].out_weight
+                    )
                 else:
                     parts = [own[name].pop(layer) for name in names]
                     self._layers[key] = OwnLayer.stack(parts)

@@ -6,13 +6,14 @@ import weakref
 
 import pytest
 import torch
+from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.policy import Policy
 from lets.run.engine import Engine
 from lets.run.stacks import Stacks
 
 from lets_ext import Delta
-from tests.models import make_encoder, make_task, make_texts
+from tests.models import make_bert, make_encoder, make_task, make_texts
 
 WORDS = [("pff", "fff"), ("pff", "ppf"), ("ppf", "fpf"), ("ppp", "ppp"), ("pff", "fff")]
 TEXTS = make_texts(3, seed=1)
@@ -54,6 +55,15 @@ def test_tasks_come_back_as_they_were():
         assert_equal_tasks(engine.remove_task(name), tasks[name])
     with pytest.raises(KeyError):
         _ = engine.tasks["t1"].deltas[0 if WORDS[1][0][0] == "f" else 7]
+
+
+def test_a_user_s_task_stays_as_it_is():
+    encoder, task = make_encoder(), make_tasks()["t1"]
+    low = Encoder(make_bert(), encoder.tokenizer, dtype=torch.bfloat16)
+    engine = Engine(low, [task])
+    assert next(task.head.parameters()).dtype == torch.float32
+    assert next(engine.tasks["t1"].head.parameters()).dtype == torch.bfloat16
+    assert_equal_tasks(Engine(encoder, [task]).remove_task("t1"), task)
 
 
 def test_weights_are_kept_once():
