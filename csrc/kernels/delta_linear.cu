@@ -81,10 +81,12 @@ __device__ __forceinline__ void add_rows(const DeltaLinearCudaParams<T>& p,
   for (int chunk = first - first % 32; chunk < last; chunk += kStaged) {  // whole sectors
     const int chunk_end = gpu::smaller(chunk + kStaged, last);
     __syncwarp();  // the last chunk has been read
-    for (int e = chunk + static_cast<int>(threadIdx.x % 32); e < chunk_end; e += 32) {
-      const int position = p.permutation ? __ldg(p.permutation + e) : e;
-      staged[e - chunk] = {static_cast<uint16_t>(tiles[0].slot(__ldg(p.col + e))),
+    for (int i = chunk; i < chunk_end; i += 32) {
+      const int e = i + static_cast<int>(threadIdx.x % 32), there = gpu::smaller(e, last - 1);
+      const int position = p.permutation ? __ldg(p.permutation + there) : there;
+      const Entry<T> entry{static_cast<uint16_t>(tiles[0].slot(__ldg(p.col + there))),
                            p.values[position]};
+      if (e < chunk_end) staged[e - chunk] = entry;
     }
     __syncwarp();
 #pragma unroll
@@ -207,11 +209,11 @@ int launch(const DeltaLinearCudaParams<T>& p, CUstream_st* stream) {
 template <typename T>
 int delta_linear_cuda(const DeltaLinearCudaParams<T>& p, CUstream_st* stream) {
   if (p.num_tasks == 0 || p.num_tokens == 0 || p.out_features == 0) return 0;
-  constexpr int kWide = 16 / sizeof(T), kNarrow = 4 / sizeof(T), kTiles = 16 / kWide;
-  // Sixteen rows read the deltas least often; fewer where that would leave multiprocessors without
-  // work, or where the rows are too wide for shared memory (a transposed up-projection).
+  constexpr int kWide = 16 / sizeof(T), kNarrow = 4 / sizeof(T), kTiles = 2;
+  // Two tiles read the deltas least often; fewer rows where that would leave multiprocessors
+  // without work, or where the rows are too wide for shared memory (a transposed up-projection).
   const int64_t room = static_cast<int64_t>(gpu::max_shared_bytes());
-  const int64_t blocks = gpu::ceil_div<int64_t>(p.num_tokens, 16) * num_groups(p) *
+  const int64_t blocks = gpu::ceil_div<int64_t>(p.num_tokens, kTiles * kWide) * num_groups(p) *
                          gpu::ceil_div<int64_t>(p.out_features, kSweep<T>);
   const auto fits = [&](size_t bytes) { return static_cast<int64_t>(bytes) <= room; };
   if (blocks >= 2 * gpu::num_multiprocessors() &&

@@ -269,7 +269,6 @@ int main() {
   // A few multiprocessors: the share of each in a call of thousands of rows.
   emu::device_multiprocessors = 4;
   delta_qkv<lets::BFloat16>(8, 128, 768, " (of many rows)");
-  delta_qkv<float>(8, 128, 768, " (of many rows)");
   emu::device_multiprocessors = 132;
   cls_attention<lets::BFloat16>(1, 128, 768, 12);
   cls_attention<lets::BFloat16>(8, 128, 768, 12);
