@@ -10,7 +10,14 @@ from lets.heads import LayerwiseHead
 from lets.policy import Policy
 from lets.task import Task
 from lets.task_model import TaskModel
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    MPNetConfig,
+    MPNetModel,
+    PreTrainedModel,
+)
 
 from tests.factories import generator
 
@@ -31,16 +38,34 @@ def make_tokenizer(folder: Path | None = None) -> BertTokenizerFast:
 
 def make_bert(layers=3, hidden=16, heads=2, intermediate=24, positions=48, seed=0) -> BertModel:
     """Random BERT whose LayerNorms and biases are no identities either."""
-    torch.manual_seed(seed)
-    config = BertConfig(
+    return _randomised(BertModel, BertConfig(
         vocab_size=len(VOCAB),
         hidden_size=hidden,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         intermediate_size=intermediate,
         max_position_embeddings=positions,
-    )
-    model = BertModel(config).eval()
+    ), seed)  # fmt: skip
+
+
+def make_mpnet(layers=3, seed=0) -> MPNetModel:
+    """Random MPNet: relative positions shift the attention scores by 3 or so."""
+    model = _randomised(MPNetModel, MPNetConfig(
+        vocab_size=len(VOCAB),
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=50,
+    ), seed)  # fmt: skip
+    with torch.no_grad():
+        model.encoder.relative_attention_bias.weight.mul_(10)
+    return model
+
+
+def _randomised(model_class: type[PreTrainedModel], config, seed: int) -> PreTrainedModel:
+    torch.manual_seed(seed)
+    model = model_class(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             spread = 0.3 if parameter.dim() > 1 else 0.1
@@ -52,6 +77,11 @@ def make_bert(layers=3, hidden=16, heads=2, intermediate=24, positions=48, seed=
 def make_encoder(layers=3, **sizes) -> Encoder:
     """Encoder over `make_bert`; shared between tests, so nothing may change it."""
     return Encoder.from_model(make_bert(layers, **sizes), make_tokenizer(), "tiny-bert")
+
+
+@functools.lru_cache
+def make_mpnet_encoder(layers=3) -> Encoder:
+    return Encoder.from_model(make_mpnet(layers), make_tokenizer(), "tiny-mpnet")
 
 
 def save_bert(folder: Path, **sizes) -> Path:

@@ -35,26 +35,39 @@ def dense_forward(
     Returns:
         [B, C], differentiable in `weights` and `head`.
     """
-    heads, eps = encoder.shape.num_heads, encoder.eps
-    mask = batch.attention_mask.bool()
+    sizes = encoder.shape.num_heads, encoder.eps
+    mask, bias = batch.attention_mask.bool(), encoder.position_bias
     x_p = x_f = encoder.embed(batch)
     pooled = []
     for j, own in enumerate(weights):
-        x_f = dense_layer(own, (1 - p_input[j]) * x_p + p_input[j] * x_f, mask, heads, eps)
+        mixed = (1 - p_input[j]) * x_p + p_input[j] * x_f
+        x_f = dense_layer(own, mixed, mask, *sizes, bias)
         with torch.no_grad():
-            x_p = dense_layer(encoder.layers[j], x_p, mask, heads, eps)
+            x_p = dense_layer(encoder.layers[j], x_p, mask, *sizes, bias)
         pooled.append((1 - p_pool[j]) * x_p[:, 0] + p_pool[j] * x_f[:, 0])
     return head(torch.stack(pooled, dim=1))
 
 
 def dense_layer(
-    weights: LayerWeights, x: Tensor, mask: Tensor, num_heads: int, eps: float
+    weights: LayerWeights,
+    x: Tensor,
+    mask: Tensor,
+    num_heads: int,
+    eps: float,
+    position_bias: Tensor | None = None,
 ) -> Tensor:
-    """One post-LN layer (METHOD section 2). x [B, S, H], mask bool [B, S] -> [B, S, H]"""
+    """One post-LN layer (METHOD section 2). x [B, S, H], mask bool [B, S] -> [B, S, H]
+
+    Args:
+        position_bias: Added to the attention scores; of at least S tokens. [A, >= S, >= S]
+    """
     batch, length, hidden = x.shape
     qkv = F.linear(x, weights.qkv_weight, weights.qkv_bias)
     q, k, v = qkv.view(batch, length, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
-    ctx = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+    attended = mask[:, None, None]
+    if position_bias is not None:
+        attended = torch.where(attended, position_bias[:, :length, :length], -torch.inf)
+    ctx = F.scaled_dot_product_attention(q, k, v, attn_mask=attended)
     ctx = ctx.transpose(1, 2).reshape(batch, length, hidden)
     h = x + F.linear(ctx, weights.out_weight, weights.out_bias)
     h = F.layer_norm(h, (hidden,), weights.attn_norm_weight, weights.attn_norm_bias, eps)

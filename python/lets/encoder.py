@@ -31,6 +31,7 @@ from lets.weights import (
     fingerprint,
     named_weights,
     read_layers,
+    read_position_bias,
 )
 
 __all__ = ["ActivationCache", "Encoder", "FrozenNeeds"]
@@ -41,8 +42,10 @@ class Encoder:
 
     Attributes:
         layers: Frozen tensors of every layer, bottom to top.
+        position_bias: What all layers add to their attention scores, if anything. [A, S, S]
         fingerprint: sha256 over names, dtypes, shapes and bytes of the weights as they were loaded.
         max_length: The longest input in tokens.
+        type_vocab_size: 0 where token types are ignored.
     """
 
     def __init__(
@@ -61,18 +64,22 @@ class Encoder:
         self.fingerprint = fingerprint(weights)
         self.source, self.revision, self.tokenizer = source, revision, tokenizer
         self.shape = EncoderShape.from_config(config.to_dict(), source)
-        self.eps = float(config.layer_norm_eps)
+        self.eps = float(getattr(config, "layer_norm_eps", 1e-12))  # DistilBERT has no choice
         self.dtype, self.device = dtype, torch.device(device)
-        self.max_length = _max_length(config, tokenizer)
+        parts: Any = model.eval().requires_grad_(False)
+        self.max_length = _max_length(parts, tokenizer)
         self.vocab_size = int(config.vocab_size)
-        self.type_vocab_size = int(getattr(config, "type_vocab_size", 1) or 1)
+        types = getattr(parts.embeddings, "token_type_embeddings", None)
+        self.type_vocab_size = 0 if types is None else types.num_embeddings
         self.layers: list[LayerWeights] = [
             layer.to(self.device, dtype) for layer in read_layers(model, model_type)
         ]
+        bias = read_position_bias(model, self.max_length)
+        self.position_bias = None if bias is None else bias.to(self.device, dtype)
         self._frozen = [
-            FrozenLayer(weights, self.shape.num_heads, self.eps) for weights in self.layers
+            FrozenLayer(weights, self.shape.num_heads, self.eps, self.position_bias)
+            for weights in self.layers
         ]
-        parts: Any = model.eval().requires_grad_(False)
         self._embeddings = parts.embeddings.to(self.device, dtype)
         projection = getattr(parts, "embeddings_project", None)
         self._project = None if projection is None else projection.to(self.device, dtype)
@@ -142,7 +149,8 @@ class Encoder:
 
     def look_up(self, batch: TokenBatch) -> Tensor:
         """`embed` of a batch that was checked. [B, S, H]"""
-        x = self._embeddings(input_ids=batch.input_ids, token_type_ids=batch.token_type_ids)
+        types = {"token_type_ids": batch.token_type_ids} if self.type_vocab_size else {}
+        x = self._embeddings(input_ids=batch.input_ids, **types)
         return x if self._project is None else self._project(x)
 
     @torch.no_grad()
@@ -208,7 +216,7 @@ class Encoder:
             ("input_ids", self.vocab_size), ("token_type_ids", self.type_vocab_size)
         ):  # fmt: skip
             ids = getattr(batch, name)
-            if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+            if size and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
                 raise LetsError(
                     f"encoder: {name} must be in [0, {size}), got {int(ids.min())} to "
                     f"{int(ids.max())}; was another tokenizer used?"
@@ -247,8 +255,9 @@ def _check_tokenizer(tokenizer: Any, source: str) -> None:
         )
 
 
-def _max_length(config: Any, tokenizer: Any) -> int:
-    positions = int(config.max_position_embeddings)
-    if config.model_type in ("roberta", "xlm-roberta"):
-        positions -= int(config.pad_token_id) + 1  # its positions start behind the padding's
+def _max_length(model: Any, tokenizer: Any) -> int:
+    positions = int(model.config.max_position_embeddings)
+    padding = getattr(model.embeddings, "padding_idx", None)
+    if padding is not None:  # RoBERTa's and MPNet's positions start behind the padding's
+        positions -= padding + 1
     return min(positions, getattr(tokenizer, "model_max_length", positions))

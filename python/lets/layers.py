@@ -37,15 +37,30 @@ TAIL_VECTORS = (
 
 @dataclass(frozen=True)
 class FrozenLayer:
-    """A layer of the encoder, and the sizes that its tensors do not tell."""
+    """A layer of the encoder, and what its tensors do not tell.
+
+    Args:
+        position_bias: Added to the attention scores of the longest input. [A, S, S]
+    """
 
     weights: LayerWeights
     num_heads: int
     eps: float
+    position_bias: Tensor | None = None
 
     @property
     def hidden_size(self) -> int:
         return self.weights.out_weight.shape[0]
+
+    def score_bias(self, length: int) -> Tensor | None:
+        """What is added to the attention scores of S tokens. [A, S, S]"""
+        bias = self.position_bias
+        return None if bias is None else bias[:, :length, :length]
+
+    def cls_score_bias(self, length: int) -> Tensor | None:
+        """The same for the query of the [CLS] row. [A, S]"""
+        bias = self.position_bias
+        return None if bias is None else bias[:, 0, :length]
 
     def own(self) -> OwnLayer:
         """The layer of a task that changes nothing."""
@@ -150,7 +165,7 @@ def full_layer(
     Returns:
         [T, B, S, H]
     """
-    ctx = attention(own_qkv(qkv, x, own), key_mask, layer.num_heads)
+    ctx = attention(own_qkv(qkv, x, own), key_mask, layer)
     return full_tail(ctx, x, layer, own)
 
 
@@ -196,12 +211,15 @@ def own_qkv(qkv: Tensor, x: Tensor, own: OwnLayer) -> Tensor:
     return products.unflatten(1, x.shape[1:3])
 
 
-def attention(qkv: Tensor, key_mask: Tensor | None, num_heads: int) -> Tensor:
+def attention(qkv: Tensor, key_mask: Tensor | None, layer: FrozenLayer) -> Tensor:
     """Scaled dot-product attention. qkv [T, B, S, 3H] -> [T, B, S, H]"""
     tasks, batch, length, width = qkv.shape
-    heads = qkv.reshape(tasks * batch, length, 3, num_heads, width // (3 * num_heads))
+    heads = qkv.reshape(tasks * batch, length, 3, layer.num_heads, -1)
     q, k, v = heads.permute(2, 0, 3, 1, 4)
     mask = None if key_mask is None else key_mask.repeat(tasks, 1)[:, None, None]
+    bias = layer.score_bias(length)
+    if bias is not None:
+        mask = bias[None] if mask is None else torch.where(mask, bias, -torch.inf)
     ctx = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return ctx.transpose(1, 2).reshape(tasks, batch, length, width // 3)
 
@@ -246,6 +264,7 @@ def cached_context(
         value_delta=own.value,
         value_bias=own.value_bias_delta,
         key_mask=key_mask,
+        attn_bias=layer.cls_score_bias(x.shape[2]),
     )
 
 
@@ -269,6 +288,7 @@ def own_context(
         value_delta=own.value,
         value_bias=bias,
         key_mask=key_mask,
+        attn_bias=layer.cls_score_bias(x.shape[2]),
     )
 
 

@@ -80,7 +80,7 @@ class EncoderShape:
     def from_name(cls, name: str) -> EncoderShape:
         """A built-in shape by name, or the shape of a local model folder."""
         if name in PRESETS:
-            return cls.from_config({"model_type": "bert", **PRESETS[name]}, name)
+            return cls.from_config(PRESETS[name], name)
         if Path(name).is_dir():
             return cls.from_folder(name)
         raise LetsError(
@@ -101,8 +101,9 @@ def layer_parameters(hidden: int, intermediate: int) -> int:
     return attention + feed_forward + 4 * hidden
 
 
-def _preset(layers: int, hidden: int, heads: int, intermediate: int) -> dict[str, int]:
+def _preset(layers: int, hidden: int, heads: int, intermediate: int) -> dict[str, Any]:
     return {
+        "model_type": "bert",
         "vocab_size": 30522,
         "max_position_embeddings": 512,
         "type_vocab_size": 2,
@@ -113,10 +114,22 @@ def _preset(layers: int, hidden: int, heads: int, intermediate: int) -> dict[str
     }
 
 
-PRESETS = {
+# Fields of transformers' configurations.
+PRESETS: dict[str, dict[str, Any]] = {
     "bert-base": _preset(12, 768, 12, 3072),
     "bert-large": _preset(24, 1024, 16, 4096),
     "minilm-l6": _preset(6, 384, 12, 1536),
+    "distilbert": {
+        "model_type": "distilbert",
+        "vocab_size": 30522,
+        "max_position_embeddings": 512,
+        "n_layers": 6,
+        "dim": 768,
+        "n_heads": 12,
+        "hidden_dim": 3072,
+    },
+    "mpnet-base": _preset(12, 768, 12, 3072)
+    | {"model_type": "mpnet", "vocab_size": 30527, "max_position_embeddings": 514},
 }
 
 _SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")

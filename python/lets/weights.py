@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -44,42 +44,59 @@ class LayerWeights:
         )
 
 
-def _bert_layer(layer: Any) -> LayerWeights:
-    attention, output = layer.attention, layer.output
-    projections = [getattr(attention.self, name) for name in ("query", "key", "value")]
-    tensors = {
-        "qkv_weight": torch.cat([p.weight for p in projections]),
-        "qkv_bias": torch.cat([p.bias for p in projections]),
-    }
-    for name, module in (
-        ("out", attention.output.dense),
-        ("attn_norm", attention.output.LayerNorm),
-        ("up", layer.intermediate.dense),
-        ("down", output.dense),
-        ("norm", output.LayerNorm),
-    ):
-        tensors[f"{name}_weight"], tensors[f"{name}_bias"] = module.weight, module.bias
-    return LayerWeights(**{name: t.detach().contiguous() for name, t in tensors.items()})
-
-
-# model_type of transformers -> how a layer's tensors are found. All four share BERT's module names.
-LAYER_READERS: dict[str, Callable[[Any], LayerWeights]] = dict.fromkeys(
-    ("bert", "electra", "roberta", "xlm-roberta"), _bert_layer
-)
+_BERT = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "out": "attention.output.dense",
+    "attn_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "norm": "output.LayerNorm",
+}
+_MPNET = _BERT | {
+    "query": "attention.attn.q",
+    "key": "attention.attn.k",
+    "value": "attention.attn.v",
+    "out": "attention.attn.o",
+    "attn_norm": "attention.LayerNorm",
+}
+_DISTILBERT = {
+    "query": "attention.q_lin",
+    "key": "attention.k_lin",
+    "value": "attention.v_lin",
+    "out": "attention.out_lin",
+    "attn_norm": "sa_layer_norm",
+    "up": "ffn.lin1",
+    "down": "ffn.lin2",
+    "norm": "output_layer_norm",
+}
+# model_type of transformers -> the list of layers, and where in a layer its tensors are.
+_MODULES = {
+    "bert": ("encoder.layer", _BERT),
+    "distilbert": ("transformer.layer", _DISTILBERT),
+    "electra": ("encoder.layer", _BERT),
+    "mpnet": ("encoder.layer", _MPNET),
+    "roberta": ("encoder.layer", _BERT),
+    "xlm-roberta": ("encoder.layer", _BERT),
+}
 
 
 def check_supported(config: object, source: str) -> str:
     """The model_type, if the encoder has the maths that LeTS implements; otherwise an error."""
     model_type = getattr(config, "model_type", None)
-    if model_type not in LAYER_READERS:
+    if model_type not in _MODULES:
         raise LetsError(
-            f"encoder: {source} must be one of {', '.join(LAYER_READERS)}, got {model_type!r}"
+            f"encoder: {source}: model_type must be one of {', '.join(_MODULES)}, "
+            f"got {model_type!r}"
         )
     for field, wanted in (
         ("hidden_act", "gelu"),
+        ("activation", "gelu"),  # DistilBERT's name for it
         ("position_embedding_type", "absolute"),
         ("is_decoder", False),
         ("add_cross_attention", False),
+        ("relative_attention_num_buckets", 32),  # what transformers computes, whatever it says
     ):
         found = getattr(config, field, wanted)
         if found != wanted:
@@ -89,7 +106,34 @@ def check_supported(config: object, source: str) -> str:
 
 def read_layers(model: Any, model_type: str) -> list[LayerWeights]:
     """The layers of a loaded model, bottom to top. The tensors are the model's own, detached."""
-    return [LAYER_READERS[model_type](layer) for layer in model.encoder.layer]
+    path, names = _MODULES[model_type]
+    return [_read_layer(layer, names) for layer in model.get_submodule(path)]
+
+
+def _read_layer(layer: nn.Module, names: Mapping[str, str]) -> LayerWeights:
+    modules: dict[str, Any] = {name: layer.get_submodule(path) for name, path in names.items()}
+    projections = [modules.pop(name) for name in ("query", "key", "value")]
+    tensors = {
+        "qkv_weight": torch.cat([p.weight for p in projections]),
+        "qkv_bias": torch.cat([p.bias for p in projections]),
+    }
+    for name, module in modules.items():
+        tensors[f"{name}_weight"], tensors[f"{name}_bias"] = module.weight, module.bias
+    return LayerWeights(**{name: t.detach().contiguous() for name, t in tensors.items()})
+
+
+def read_position_bias(model: Any, length: int) -> Tensor | None:
+    """What MPNet adds to the attention scores of every layer, by relative position. [A, S, S]
+
+    A shorter input's is its corner.
+    """
+    encoder = getattr(model, "encoder", None)
+    if not hasattr(encoder, "relative_attention_bias"):
+        return None
+    places = torch.arange(length)
+    buckets = encoder.relative_position_bucket(places - places[:, None])
+    table = encoder.relative_attention_bias.weight.detach().cpu()
+    return table.T[:, buckets].contiguous()
 
 
 def named_weights(model: nn.Module) -> dict[str, Tensor]:

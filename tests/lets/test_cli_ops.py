@@ -56,14 +56,14 @@ def test_engine_is_the_default_accounting():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_built_in_encoders(name):
-    layers = PRESETS[name]["num_hidden_layers"]
+    layers = EncoderShape.from_name(name).num_layers
     report = ops_json("--encoder", name, "--policy", "g-2", "--policy", "g-1")
     assert all(len(task["layers"]) == layers for task in report["tasks"])
 
 
 def test_folder_without_weights(tmp_path):
     (tmp_path / "config.json").write_text(
-        json.dumps({"model_type": "bert", **PRESETS["minilm-l6"]})
+        json.dumps(PRESETS["minilm-l6"])
     )
     report = ops_json("--encoder", tmp_path, "--policy", "g-2")
     assert report["tasks"] == ops_json("--encoder", "minilm-l6", "--policy", "g-2")["tasks"]

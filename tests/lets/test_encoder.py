@@ -31,7 +31,22 @@ MODELS = {
         transformers.XLMRobertaConfig(**SIZES, pad_token_id=1), transformers.XLMRobertaModel,
     ),
     "electra": (transformers.ElectraConfig(**SIZES, embedding_size=8), transformers.ElectraModel),
+    "mpnet": (transformers.MPNetConfig(**SIZES), transformers.MPNetModel),
+    "distilbert": (
+        transformers.DistilBertConfig(
+            vocab_size=30, dim=16, n_layers=3, n_heads=4, hidden_dim=24,
+            max_position_embeddings=40, initializer_range=0.5,
+        ),
+        transformers.DistilBertModel,
+    ),
 }  # fmt: skip
+PROJECTIONS = {
+    "mpnet": [f"encoder.layer.{{}}.attention.attn.{part}" for part in "qkv"],
+    "distilbert": [f"transformer.layer.{{}}.attention.{part}_lin" for part in "qkv"],
+}
+BERT_PROJECTIONS = [
+    f"encoder.layer.{{}}.attention.self.{part}" for part in ("query", "key", "value")
+]
 
 
 def token_batch(lengths=(9, 4, 1), pad=0, segments=2):
@@ -46,20 +61,24 @@ def token_batch(lengths=(9, 4, 1), pad=0, segments=2):
 def reference(model, batch):
     """x^p_j of every layer, embeddings first, as transformers computes them."""
     with torch.no_grad():
+        types = getattr(model.config, "type_vocab_size", 0)
         return model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
-            token_type_ids=batch.token_type_ids,
             output_hidden_states=True,
+            **({"token_type_ids": batch.token_type_ids} if types else {}),
         ).hidden_states
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("lengths", [(9, 4, 1), (7,), (5, 5)], ids=str)
+@pytest.mark.parametrize("lengths", [(9, 4, 1), (7,), (5, 5), (37, 22, 30)], ids=str)
 def test_equals_transformers(name, lengths):
     config, model_class = MODELS[name]
     torch.manual_seed(0)
     model = model_class(config).eval()
+    with torch.no_grad():  # biases and LayerNorms that are no identities
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
     encoder = Encoder.from_model(model, None)
     batch = token_batch(lengths, config.pad_token_id, getattr(config, "type_vocab_size", 1))
     cache = encoder.forward(batch)
@@ -69,10 +88,28 @@ def test_equals_transformers(name, lengths):
         real = batch.attention_mask.bool()
         torch.testing.assert_close(found[real], expected[j + 1][real], rtol=1e-5, atol=1e-5)
         assert torch.isfinite(found).all()
-    for j, layer in enumerate(model.encoder.layer):
-        attention = layer.attention.self
-        parts = [getattr(attention, part)(expected[j]) for part in ("query", "key", "value")]
+    for j in range(3):
+        names = PROJECTIONS.get(name, BERT_PROJECTIONS)
+        parts = [model.get_submodule(part.format(j))(expected[j]) for part in names]
         torch.testing.assert_close(cache.qkv[j], torch.cat(parts, -1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["distilbert", "mpnet"])
+def test_token_types_are_ignored_where_there_are_none(name):
+    """BERT's tokenizer, which DistilBERT's folders get, makes them for pairs."""
+    config, model_class = MODELS[name]
+    encoder = Encoder.from_model(model_class(config), None)
+    plain, pairs = (token_batch((9, 4), config.pad_token_id, segments) for segments in (1, 2))
+    assert pairs.token_type_ids.any()
+    assert torch.equal(encoder.forward(pairs).hidden[2], encoder.forward(plain).hidden[2])
+
+
+@pytest.mark.parametrize(("name", "longest"), [("bert", 40), ("roberta", 38), ("mpnet", 38)])
+def test_longest_input(name, longest):
+    config, model_class = MODELS[name]
+    encoder = Encoder.from_model(model_class(config), None)
+    assert encoder.max_length == longest
+    encoder.forward(token_batch((longest,), config.pad_token_id, 1))
 
 
 letters = st.text("pf", min_size=2, max_size=2)
@@ -169,10 +206,15 @@ def test_incomplete_weights_are_refused(tmp_path):
         Encoder.from_pretrained(folder)
 
 
+SUPPORTED = "model_type must be one of bert, distilbert, electra, mpnet, roberta, xlm-roberta"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "gpt2"}, "must be one of bert, electra, roberta, xlm-roberta, got 'gpt2'"),
+        ({"model_type": "gpt2"}, f"{SUPPORTED}, got 'gpt2'"),
+        ({"model_type": "deberta-v2"}, f"{SUPPORTED}, got 'deberta-v2'"),
+        ({"model_type": "mpnet", "relative_attention_num_buckets": 16}, "must be 32, got 16"),
         ({"hidden_act": "relu"}, "hidden_act must be 'gelu', got 'relu'"),
         ({"is_decoder": True}, "is_decoder must be False"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type must be 'absolute'"),

@@ -27,7 +27,8 @@ def count_without_pooler(config):
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_count_what_transformers_builds(name):
     shape = EncoderShape.from_name(name)
-    assert shape.num_parameters == count_without_pooler(transformers.BertConfig(**PRESETS[name]))
+    config = transformers.AutoConfig.for_model(**PRESETS[name])
+    assert shape.num_parameters == count_without_pooler(config)
     assert shape.name == name
 
 

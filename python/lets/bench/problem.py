@@ -29,12 +29,11 @@ _HEAD_SCALE = 8  # logits of order 1, as a trained head's; a new head's hardly d
 
 def encoder_config(spec: str) -> Any:
     """The transformers configuration of a built-in shape or of a model folder."""
-    from transformers import AutoConfig, BertConfig
+    from transformers import AutoConfig
 
     EncoderShape.from_name(spec)  # raises with the list of names
     if spec in PRESETS:
-        sizes: dict[str, Any] = PRESETS[spec]
-        return BertConfig(**sizes)
+        return AutoConfig.for_model(**PRESETS[spec])
     return AutoConfig.from_pretrained(spec)
 
 

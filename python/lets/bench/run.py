@@ -16,7 +16,7 @@ import torch
 
 from lets.bench.baselines import Baseline, Dense, baseline_class, is_strict
 from lets.bench.baselines.base import as_inputs
-from lets.bench.baselines.cls_last import with_cls_last
+from lets.bench.baselines.cls_last import check_cls_last, with_cls_last
 from lets.bench.check import Difference, tolerance
 from lets.bench.measure import interleaved
 from lets.bench.ours import Ours
@@ -68,6 +68,8 @@ def run_bench(
         plain = dense_classifier(
             settings.encoder, settings.seed, settings.torch_dtype, settings.device
         )
+        if any(map(is_strict, settings.all_baselines())):
+            check_cls_last(plain)
         for name in settings.all_baselines():
             model = with_cls_last(plain) if is_strict(name) else plain
             dense = Dense(model, plain, torch.get_num_threads(), Path(folder) / name)

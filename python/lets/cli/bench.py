@@ -17,7 +17,10 @@ from lets.errors import LetsError
 class ProblemOptions:
     """What is measured; lists are separated by commas, all combinations are taken."""
 
-    encoder: str = option("bert-base (default), bert-large, minilm-l6, or a folder.", "bert-base")
+    encoder: str = option(
+        "bert-base (default), bert-large, minilm-l6, distilbert, mpnet-base, or a folder.",
+        "bert-base",
+    )
     policy: str = option(
         "fig2b (default), g-<groups>, random (43% new operations), JSON files; a+b: the tasks take "
         "a and b in turn.",

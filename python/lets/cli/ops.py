@@ -15,7 +15,11 @@ def ops(
         typer.Option(help="JSON file, fig2b or g-<groups>; once per task.", show_default=False),
     ],
     encoder: Annotated[
-        str, typer.Option(help="bert-base, bert-large, minilm-l6, or a folder with a config.json.")
+        str,
+        typer.Option(
+            help="bert-base, bert-large, minilm-l6, distilbert, mpnet-base, or a folder with a "
+            "config.json."
+        ),
     ] = "bert-base",
     seq_len: Annotated[int, typer.Option(help="Tokens of a padded text.")] = 128,
     density: Annotated[float, typer.Option(help="Kept share of the masked weights.")] = 0.005,

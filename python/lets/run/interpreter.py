@@ -117,6 +117,8 @@ def _attention(c: _Context, qkv: Tensor) -> Tensor:
         part.unflatten(-1, (c.layer.num_heads, -1)).transpose(2, 3) for part in qkv.chunk(3, -1)
     )
     scores = (q @ k.mT) / q.shape[-1] ** 0.5
+    bias = c.layer.score_bias(q.shape[-2])
+    scores = scores if bias is None else scores + bias
     scores = scores.masked_fill(~c.mask[:, None, None], -torch.inf)
     return (scores.softmax(-1) @ v).transpose(2, 3).flatten(3)
 
@@ -135,7 +137,7 @@ def _cls_attention(c: _Context, q: Tensor, x: Tensor, products: Tensor | None = 
         frozen = {"key": key, "value": value}
     return cls_attention_ref(
         q, x, num_heads=c.layer.num_heads, key_delta=own.key, value_delta=own.value,
-        value_bias=bias, key_mask=c.mask, **frozen,
+        value_bias=bias, key_mask=c.mask, attn_bias=c.layer.cls_score_bias(x.shape[2]), **frozen,
     )  # fmt: skip
 
 

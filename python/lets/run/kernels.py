@@ -69,7 +69,7 @@ def _cls_attention(
 
 def _row_attention(call: Call, layer: FrozenLayer, own: OwnLayer, qkv: Tensor) -> Tensor:
     """On complete keys and values: the [CLS] row of `attention`."""
-    return layers.attention(qkv, call.key_mask, layer.num_heads)[:, :, 0]
+    return layers.attention(qkv, call.key_mask, layer)[:, :, 0]
 
 
 def _row_tails(step: Step, encoder: Encoder, stacks: Stacks) -> Kernel:
@@ -88,9 +88,7 @@ _KERNELS: dict[str, Callable[..., Tensor]] = {
     "query": lambda call, layer, own, qkv: qkv[:, :, 0, : layer.hidden_size],
     "delta_qkv": lambda call, layer, own, qkv, x: layers.own_qkv(qkv, x, own),
     "delta_query": lambda call, layer, own, q, row: layers.own_query(q, row, own),
-    "attention": lambda call, layer, own, qkv: layers.attention(
-        qkv, call.key_mask, layer.num_heads
-    ),
+    "attention": lambda call, layer, own, qkv: layers.attention(qkv, call.key_mask, layer),
     "row_attention": _row_attention,
     "cls_attention": _cls_attention,
     "full_tail": lambda call, layer, own, ctx, x: layers.full_tail(ctx, x, layer, own),

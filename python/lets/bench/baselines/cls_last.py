@@ -8,6 +8,15 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lets.errors import LetsError
+
+
+def check_cls_last(model: Any) -> None:
+    """Raise LetsError for a model whose layers do not have BERT's modules."""
+    known, found = ("bert", "electra", "roberta", "xlm-roberta"), model.config.model_type
+    if found not in known:
+        raise LetsError(f"bench: --cls-last is written for {', '.join(known)}, got {found}")
+
 
 def with_cls_last(model: nn.Module) -> nn.Module:
     """A copy of a BERT-shaped classifier with a [CLS]-only last layer; any runtime can take it."""
