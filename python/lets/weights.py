@@ -127,10 +127,9 @@ def read_position_bias(model: Any, length: int) -> Tensor | None:
 
     A shorter input's is its corner.
     """
-    encoder = getattr(model, "encoder", None)
-    if not hasattr(encoder, "relative_attention_bias"):
+    if not hasattr(getattr(model, "encoder", None), "relative_attention_bias"):
         return None
-    places = torch.arange(length)
+    encoder, places = model.encoder, torch.arange(length)
     buckets = encoder.relative_position_bucket(places - places[:, None])
     table = encoder.relative_attention_bias.weight.detach().cpu()
     return table.T[:, buckets].contiguous()

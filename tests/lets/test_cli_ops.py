@@ -62,9 +62,7 @@ def test_built_in_encoders(name):
 
 
 def test_folder_without_weights(tmp_path):
-    (tmp_path / "config.json").write_text(
-        json.dumps(PRESETS["minilm-l6"])
-    )
+    (tmp_path / "config.json").write_text(json.dumps(PRESETS["minilm-l6"]))
     report = ops_json("--encoder", tmp_path, "--policy", "g-2")
     assert report["tasks"] == ops_json("--encoder", "minilm-l6", "--policy", "g-2")["tasks"]
 

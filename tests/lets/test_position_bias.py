@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from lets.dense import dense_forward, evaluate_densely, merged_layers
 from lets.encoder import Encoder
@@ -17,6 +17,7 @@ from torch import nn
 from tests.models import make_mpnet, make_mpnet_encoder, make_task, make_texts
 
 LAYERS = 3
+NO_SHRINK = (Phase.explicit, Phase.generate)  # an example takes tenths of a second
 letters = st.text("pf", min_size=LAYERS, max_size=LAYERS)
 policies = st.builds(lambda i, p: Policy("p" + i[1:], p), letters, letters)
 task_sets = st.lists(
@@ -59,13 +60,16 @@ def test_the_dense_twin_is_transformers(lengths):
     assert (rows(forgetful) - expected).abs().max() > 0.1
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, phases=NO_SHRINK)
 @given(task_sets, lengths)
 @torch.no_grad()
 def test_task_models_and_engines_equal_dense(chosen, lengths):
     encoder, tasks, texts = make_mpnet_encoder(LAYERS), make_tasks(chosen), texts_of(lengths)
     batch = encoder.tokenize(texts, 24)
-    engines = [Engine(encoder, tasks.values(), mode=mode, batch_size=2) for mode in ("serial", "stacked", "streams")]
+    engines = [
+        Engine(encoder, tasks.values(), mode=mode, batch_size=2)
+        for mode in ("serial", "stacked", "streams")
+    ]
     outputs = [engine(texts) for engine in engines]
     for name, task in tasks.items():
         model = task.to_model(encoder)
@@ -75,7 +79,7 @@ def test_task_models_and_engines_equal_dense(chosen, lengths):
             close(output[name].logits, expected)
 
 
-@settings(max_examples=8)
+@settings(max_examples=8, phases=NO_SHRINK)
 @given(task_sets, lengths)
 @torch.no_grad()
 def test_every_rule_keeps_the_answers(chosen, lengths):

@@ -9,7 +9,7 @@ from lets.cli import app
 from lets.pack import save_pack
 from typer.testing import CliRunner
 
-from tests.models import make_task
+from tests.models import make_mpnet, make_task, make_tokenizer
 from tests.tiny import save_tiny_bert
 
 KEYS = {
@@ -147,3 +147,13 @@ def test_wrong_input_is_one_line_and_code_2(tiny, options, message):
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert not result.stdout
+
+
+def test_cls_last_is_refused_where_modules_have_other_names(tmp_path):
+    make_mpnet().save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    options = ("--encoder", tmp_path, "--policy", "g-3", "--seq-len", 8, "--tasks", 1)
+    result = run(*options, "--rounds", 1, "--threads", 1, "--cls-last")
+    assert result.exit_code == 2
+    assert "--cls-last is written for bert, electra" in result.stderr
+    assert "got mpnet" in result.stderr
