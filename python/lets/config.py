@@ -11,6 +11,7 @@ from lets.errors import LetsError
 PRUNE_INITS = ("warmup", "random", "magnitude")
 ACCOUNTINGS = ("engine", "paper")
 DELTA_STARTS = ("zero", "pruned")
+POOLS = ("search", "f")
 
 
 def _check(owner: object, rule: str, **ranges: tuple[float, float]) -> None:
@@ -81,6 +82,7 @@ class SearchConfig:
     stop_epochs: float = 0.3  # stop when the policy has not changed for so long
     stop_below_temperature: float | None = 1.0  # None: the paper's rule, counted from the start
     groups: int | None = None  # LeTS-G-g
+    pool: str = "search"  # "f": every layer pools its own [CLS] row; the inputs alone are searched
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     group_by_length: bool = False
@@ -94,6 +96,7 @@ class SearchConfig:
             raise LetsError(f"search: arch_split must be in (0, 1), got {self.arch_split}")
         _check_choice("search", "accounting", self.accounting, ACCOUNTINGS)
         _check_choice("search", "delta_start", self.delta_start, DELTA_STARTS)
+        _check_choice("search", "pool", self.pool, POOLS)
         _check(self, "search", warmup_epochs=(0.0, 1e6))
         _check(self, "search", cost_weight=(1e-9, 1e9), cost_power=(0.0, 100.0))
         _check(self, "search", temperature=(1e-6, 1e6), temperature_decay=(0.0, 100.0))

@@ -100,7 +100,7 @@ class _Search:
         shape, accounting = supernet.encoder.shape, check_accounting(config.accounting)
         self.prices = layer_prices(shape, max_length, density, accounting)
         self.head_flops = float(head_cost(shape, data.num_labels, accounting).flops)
-        self.selectors = Selectors(shape.num_layers, config.groups)
+        self.selectors = Selectors(shape.num_layers, config.groups, config.pool)
         rows_weights, rows_arch = split_rows(len(data.train), config.arch_split, seed)
         size = config.per_device_train_batch_size
         lengths = token_lengths(supernet.encoder, data, max_length, config.group_by_length)

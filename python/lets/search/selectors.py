@@ -17,18 +17,24 @@ class Selectors(nn.Module):
         num_layers: L.
         groups: LeTS-G-g; the first layer of each group reads p. None: only layer 0 does, its two
             sources are the same tensor.
+        pool: "search", or "f": every layer pools its own row and only the inputs are searched.
     """
 
     fixed: Tensor
+    fixed_value: Tensor
 
-    def __init__(self, num_layers: int, groups: int | None = None) -> None:
+    def __init__(self, num_layers: int, groups: int | None = None, pool: str = "search") -> None:
         super().__init__()
         self.alphas = nn.Parameter(torch.zeros(2, num_layers, 2))  # [input|pool, L, p|f]
         fixed = torch.zeros(2, num_layers, dtype=torch.bool)
         fixed[INPUT, 0] = True
         if groups is not None:
             fixed[INPUT, sorted(group_starts(num_layers, groups))] = True
+        fixed_value = torch.zeros(2, num_layers)
+        if pool == "f":
+            fixed[POOL], fixed_value[POOL] = True, 1.0
         self.register_buffer("fixed", fixed)
+        self.register_buffer("fixed_value", fixed_value)
 
     def forward(self, noise: Tensor | None, temperature: float) -> tuple[Tensor, Tensor]:
         """P(choice = f) of the input and of the pool selectors, under one noise sample.
@@ -37,11 +43,11 @@ class Selectors(nn.Module):
             noise: Gumbel(0, 1) draws, or None for none. [2, L, 2]
 
         Returns:
-            p_input [L], p_pool [L]; exactly 0 where the choice is fixed to p.
+            p_input [L], p_pool [L]; exactly 0 or 1 where the choice is fixed.
         """
         logits = self.alphas if noise is None else self.alphas + noise
         chosen = torch.softmax(logits / temperature, -1)[..., 1]
-        chosen = chosen.masked_fill(self.fixed, 0.0)
+        chosen = torch.where(self.fixed, self.fixed_value, chosen)
         return chosen[INPUT], chosen[POOL]
 
 

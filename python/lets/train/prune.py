@@ -48,7 +48,7 @@ def prune(
     head: nn.Module,
     seed: int,
     max_length: int,
-    groups: int | None = None,
+    selectors: Selectors | None = None,
     stage: str = "prune",
     checkpoints: CheckpointStore | None = None,
     progress: Progress | None = None,
@@ -56,12 +56,12 @@ def prune(
     """Warm up a dense copy, score every weight of the live layers, keep the largest scores.
 
     Args:
-        policy: The chosen model; None: the super network, every selector at 1/2 without noise.
+        policy: The chosen model; None: the super network, every free selector at 1/2 without noise.
         head: A fresh head; it is trained in place and of no further use.
-        groups: Group restriction of the super network.
+        selectors: Of the super network, if it is restricted (`SearchConfig.groups` and `pool`).
     """
     progress = progress or Progress()
-    twin = _DenseTwin(encoder, data, policy, groups, head, max_length)
+    twin = _DenseTwin(encoder, data, policy, selectors, head, max_length)
     if not twin.live:
         return Pruned({}, 0, 0, 0.0)
     lengths = token_lengths(encoder, data, max_length, config.group_by_length)
@@ -124,7 +124,7 @@ class _DenseTwin:
         encoder: Any,
         data: TaskData,
         policy: Policy | None,
-        groups: int | None,
+        selectors: Selectors | None,
         head: nn.Module,
         max_length: int,
     ) -> None:
@@ -133,7 +133,8 @@ class _DenseTwin:
         if policy is None:
             self.live = list(range(num_layers))
             with torch.no_grad():
-                self.p_input, self.p_pool = Selectors(num_layers, groups)(None, 1.0)
+                selectors = selectors or Selectors(num_layers)
+                self.p_input, self.p_pool = selectors(None, 1.0)
         else:
             policy.check_num_layers(num_layers, encoder.shape.name)
             self.live = list(policy.live_layers)

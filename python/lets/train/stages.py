@@ -14,6 +14,7 @@ from lets.heads import LayerwiseHead
 from lets.policy import Policy
 from lets.progress import Progress
 from lets.search.search import search
+from lets.search.selectors import Selectors
 from lets.search.supernet import SuperNet
 from lets.task_data import TaskData
 from lets.task_model import TaskModel
@@ -72,13 +73,14 @@ class StageResult:
 
 def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageResult:
     """Delta-Pruning of the super network (policy None) or of a chosen policy."""
-    config = run.config.prune
-    groups = run.config.search.groups if policy is None else None
+    config, space = run.config.prune, None
+    if policy is None:
+        space = {"groups": run.config.search.groups, "pool": run.config.search.pool}
     inputs = {
         **run.common(),
         "config": asdict(config),
         "policy": policy.to_dict() if policy else None,
-        "groups": groups,
+        "space": space,
     }
     name = "prune" if policy else "prune-supernet"
     stage = run.stage(folder, name, inputs)
@@ -93,7 +95,7 @@ def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageRes
         head=run.new_head(name),
         seed=run.config.seed,
         max_length=run.config.max_seq_length,
-        groups=groups,
+        selectors=Selectors(run.encoder.shape.num_layers, **space) if space else None,
         stage=name,
         checkpoints=stage.checkpoints,
         progress=run.progress,

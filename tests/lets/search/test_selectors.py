@@ -47,6 +47,16 @@ def test_policy_is_the_arg_max_under_the_group_restriction():
     assert derive_policy(selectors) == Policy("pfpp", "pfpf")
 
 
+def test_layers_that_always_pool_their_own_row():
+    selectors = Selectors(4, pool="f")
+    with torch.no_grad():
+        selectors.alphas[..., 0] = torch.tensor([[0.0, 1.0, -1.0, 0.0], [5.0, 5.0, 5.0, 5.0]])
+    p_input, p_pool = selectors(gumbel_noise(4, torch.Generator().manual_seed(3)), 1.0)
+    assert p_pool.tolist() == [1.0] * 4
+    assert 0.0 < p_input[2].item() < 1.0
+    assert derive_policy(selectors) == Policy("ppfp", "ffff")
+
+
 def test_groups_must_divide_the_layers():
     with pytest.raises(LetsError, match="must divide the 6 layers"):
         Selectors(6, groups=4)
