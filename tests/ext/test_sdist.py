@@ -12,13 +12,17 @@ pytest.importorskip("setuptools")
 MAKE = "import sys; sys.path.insert(0, '_build'); import backend; backend.build_sdist(sys.argv[1])"
 
 
+def _egg_infos():
+    return {*ROOT.glob("*.egg-info"), *(ROOT / "python").glob("*.egg-info")}
+
+
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
     """Files of the sdist, by their path in the source tree."""
     folder = tmp_path_factory.mktemp("sdist")
-    eggs = set(ROOT.rglob("*.egg-info"))
+    eggs = _egg_infos()
     subprocess.run([sys.executable, "-c", MAKE, folder], cwd=ROOT, check=True, capture_output=True)
-    assert set(ROOT.rglob("*.egg-info")) == eggs
+    assert _egg_infos() == eggs
     (archive,) = folder.glob("lets_ext-*.tar.gz")
     with tarfile.open(archive) as file:
         return {member.name.partition("/")[2] for member in file if member.isfile()}
@@ -27,8 +31,8 @@ def names(tmp_path_factory):
 def test_holds_every_source_of_the_build(names):
     sources = [p for p in (ROOT / "csrc").rglob("*") if p.is_file()]
     sources += [*(ROOT / "lets_ext").glob("*.py*"), *(ROOT / "python").rglob("*.py")]
-    sources += [*(ROOT / "python").rglob("recipes/*.json"), *ROOT.rglob("py.typed")]
-    wanted = {str(p.relative_to(ROOT)) for p in sources if ROOT / "build" not in p.parents}
+    sources += [*(ROOT / "python").rglob("recipes/*.json")]
+    wanted = {str(p.relative_to(ROOT)) for p in sources}
     wanted |= {"CMakeLists.txt", "setup.py", "pyproject.toml", "_build/backend.py", "LICENSE"}
     assert wanted <= names
 
