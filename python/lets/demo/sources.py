@@ -103,7 +103,7 @@ DEMO_TASKS = (
         labels=("negative", "neutral", "positive"),
         read=_read_sentiments,
         max_length=64,
-        train_rows=3000,
+        train_rows=2500,
         dev_rows=1000,
         question="What is the tone?",
     ),
