@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lets.bench.report import facts
 from lets.demo.latency import demo_latency
 from lets.demo.sources import DEMO_TASKS, DemoTask, encoder_folder
 from lets.encoder import Encoder
@@ -56,6 +57,7 @@ def run_demo(
     engine = Engine.from_pretrained(encoder, [t.pack for t in trained])
     seq_len = max(demo.max_length for demo in DEMO_TASKS)
     report = {
+        **facts(),
         "encoder": "sentence-transformers/all-MiniLM-L6-v2",
         "seed": seed,
         **_costs(encoder, trained, seq_len),
