@@ -73,9 +73,11 @@ class StageResult:
 
 def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageResult:
     """Delta-Pruning of the super network (policy None) or of a chosen policy."""
-    config, space = run.config.prune, None
+    config, space, selectors = run.config.prune, None, None
     if policy is None:
-        space = {"groups": run.config.search.groups, "pool": run.config.search.pool}
+        groups, pool = run.config.search.groups, run.config.search.pool
+        space = {"groups": groups, "pool": pool}
+        selectors = Selectors(run.encoder.shape.num_layers, groups, pool)
     inputs = {
         **run.common(),
         "config": asdict(config),
@@ -95,7 +97,7 @@ def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageRes
         head=run.new_head(name),
         seed=run.config.seed,
         max_length=run.config.max_seq_length,
-        selectors=Selectors(run.encoder.shape.num_layers, **space) if space else None,
+        selectors=selectors,
         stage=name,
         checkpoints=stage.checkpoints,
         progress=run.progress,
