@@ -40,8 +40,12 @@ def dense_flops(shape: EncoderShape, batch: int, seq_len: int, cls_last: bool = 
     last = (
         op_cost("linear", tokens=batch * seq_len, in_features=hidden, out_features=2 * hidden),
         op_cost("linear", tokens=batch, in_features=hidden, out_features=hidden),
+        # One query on complete keys and values, as on cached ones without deltas.
+        op_cost(
+            "cls_attention", batch=batch, seq_len=seq_len, hidden=hidden,
+            num_heads=shape.num_heads, key_nnz=0, value_nnz=0, cached=True,
+        ),
         tail,
-    )
-    row = 4 * batch * seq_len * hidden  # one query against all keys, and its sum of values
+    )  # fmt: skip
     full = dense_layer_cost(shape, seq_len, batch).flops
-    return flops - full + sum(cost.flops for cost in last) + row
+    return flops - full + sum(cost.flops for cost in last)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lets.cost import encoder_flops
+from lets.cost import encoder_flops, layer_cost
 from lets.metrics import policy_report
 from lets.plan.compile import compile_plan, naive_plan
 from lets.plan.memory import plan_memory
@@ -16,6 +16,7 @@ from lets.plan.spec import TaskSpec
 from lets.plan.step import Plan
 from lets.plan.timing import MachineRates, plan_seconds, step_seconds
 from lets.policy import LayerCase
+from lets.policy_cost import head_cost
 from lets.shape import EncoderShape
 
 _GIGA, _MS, _MEGA = 1e9, 1e3, 1e6
@@ -169,14 +170,12 @@ def _task(spec: TaskSpec, plan: Plan, seconds: Sequence[float], dense_flops: int
 
 def _task_bytes(spec: TaskSpec, r: Request) -> int:
     """In the engine: a value and a column a non-zero, row offsets, vectors, the head."""
-    hidden, inner = r.shape.hidden_size, r.shape.intermediate_size
-    projection, lstm = spec.head
-    numbers = projection * (hidden + 1) + 8 * lstm * (projection + lstm + 2)
-    numbers += spec.num_labels * (2 * lstm + 1)
+    numbers = head_cost(r.shape, spec.num_labels, widths=spec.head).params
     indices = 0
-    for nnz in spec.nnz.values():
-        numbers += nnz.total + 8 * hidden + inner
-        indices += nnz.total + 5 * hidden + inner
+    for j, nnz in spec.nnz.items():
+        numbers += layer_cost(r.shape, spec.policy.cases[j], r.seq_len, nnz).params
+        # Row offsets: of Q, K and V, W_O, W_1 and W_2.
+        indices += nnz.total + 5 * r.shape.hidden_size + r.shape.intermediate_size
     return r.itemsize * numbers + 4 * indices
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lets.cost import op_cost
 from lets.files import write_json
 from lets.plan.timing import MachineRates
 
@@ -77,7 +78,10 @@ def measure(sizes: Sizes) -> MachineRates:
     for rows in _ROWS:
         x = weight.new_ones(rows, sizes.hidden)
         seconds = _best(functools.partial(F.linear, x, weight))
-        gemm.append((rows, 2 * rows * weight.numel() / seconds))
+        product = op_cost(
+            "linear", tokens=rows, in_features=sizes.hidden, out_features=sizes.intermediate
+        )
+        gemm.append((rows, product.flops / seconds))
     source = torch.empty(_COPY_BYTES, dtype=torch.uint8, device=weight.device).fill_(1)
     target = torch.empty_like(source)
     copied = _best(lambda: target.copy_(source))
