@@ -59,10 +59,6 @@ class MachineRates:
         return rates
 
 
-# Where nothing was measured: proportions of a small CPU; for plans of machines that are not there.
-TYPICAL = MachineRates(((1, 8e9), (16, 40e9), (128, 70e9), (1024, 95e9)), 12e9, 1e-5)
-
-
 def step_seconds(step: Step, plan: Plan, rates: MachineRates) -> float:
     """Expected time of one step."""
     if is_view(step):

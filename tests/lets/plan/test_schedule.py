@@ -9,11 +9,14 @@ from lets.plan.compile import compile_plan
 from lets.plan.schedule import critical_path, list_schedule
 from lets.plan.spec import TaskSpec
 from lets.plan.step import Answer, Buffer, Plan, Step
-from lets.plan.timing import TYPICAL, MachineRates, plan_seconds
+from lets.plan.timing import MachineRates, plan_seconds
 from lets.policy import Policy
 from lets.shape import EncoderShape
 
 from tests.lets.plan.test_compile import fig2b
+
+# In the proportions of a small CPU.
+RATES = MachineRates(((1, 8e9), (16, 40e9), (128, 70e9), (1024, 95e9)), 12e9, 1e-5)
 
 
 def diamond():
@@ -42,7 +45,7 @@ def test_by_hand():
 @pytest.mark.parametrize("streams", [1, 2, 5])
 def test_schedules_keep_to_the_rules(streams, dependent):
     plan = compile_plan(*fig2b(3), stacked=False)
-    seconds = plan_seconds(plan, TYPICAL)
+    seconds = plan_seconds(plan, RATES)
     schedule = list_schedule(plan, seconds, streams, dependent)
     end = {slot.step: slot.end for slot in schedule.slots}
     assert sorted(end) == list(range(len(plan.steps)))
@@ -68,7 +71,7 @@ def test_schedules_keep_to_the_rules(streams, dependent):
 def test_stacked_tasks_cannot_wait_for_each_other():
     plan = compile_plan(*fig2b(2))
     with pytest.raises(LetsError, match="cannot be stacked"):
-        critical_path(plan, plan_seconds(plan, TYPICAL), dependent=True)
+        critical_path(plan, plan_seconds(plan, RATES), dependent=True)
 
 
 @pytest.mark.parametrize("name", ["fig2b", "g-1", "g-3", "g-4"])
