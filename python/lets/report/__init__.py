@@ -1,0 +1,1 @@
+"""Pictures of policies, costs, masks, searches and runs, as SVG without dependencies."""
