@@ -41,6 +41,7 @@ class Encoder:
     """A frozen BERT-shaped encoder in evaluation mode; nothing here has gradients.
 
     Attributes:
+        model_type: The architecture, as transformers calls it.
         layers: Frozen tensors of every layer, bottom to top.
         position_bias: What all layers add to their attention scores, if anything. [A, S, S]
         fingerprint: sha256 over names, dtypes, shapes and bytes of the weights as they were loaded.
@@ -58,7 +59,7 @@ class Encoder:
         device: torch.device | str = "cpu",
     ) -> None:
         config: Any = model.config
-        model_type = check_supported(config, source)
+        self.model_type = check_supported(config, source)
         weights = named_weights(model)
         check_finite(weights, source)
         self.fingerprint = fingerprint(weights)
@@ -72,7 +73,7 @@ class Encoder:
         types = getattr(parts.embeddings, "token_type_embeddings", None)
         self.type_vocab_size = 0 if types is None else types.num_embeddings
         self.layers: list[LayerWeights] = [
-            layer.to(self.device, dtype) for layer in read_layers(model, model_type)
+            layer.to(self.device, dtype) for layer in read_layers(model, self.model_type)
         ]
         bias = read_position_bias(model, self.max_length)
         self.position_bias = None if bias is None else bias.to(self.device, dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 from lets import __version__
-from lets.cli import answer, bench, demo, env, ops, plan, train, validate
+from lets.cli import answer, bench, convert, demo, env, ops, plan, train, validate
 from lets.cli.group import LetsGroup
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command("fit", context_settings=_TRAINING)(train.fit)
 app.command("prune", context_settings=_TRAINING)(train.prune)
 app.command("search", context_settings=_TRAINING)(train.search)
 app.command("finetune", context_settings=_TRAINING)(train.finetune)
+app.command("convert", context_settings=_TRAINING)(convert.convert)
 app.command("eval", context_settings=_TRAINING)(answer.evaluate)
 app.command("predict", context_settings=_TRAINING)(answer.predict)
 

@@ -61,11 +61,19 @@ class DataOptions:
 
     task_name: str | None = option("Name of the task; a GLUE task with --glue-dir.")
     glue_dir: str | None = option("Folder with GLUE's tasks as sub-folders.")
-    train_file: str | None = option("CSV, TSV, JSONL or Parquet file.")
+    train_file: str | None = option(
+        "CSV, TSV, JSONL or Parquet file.", None, "--train-file", "--data"
+    )
     validation_file: str | None = option("Default: a tenth of the train file.")
-    text_column: str = option("Column with the text (default: text).", "text")
-    text_pair_column: str | None = option("Column with the second text of a pair.")
-    label_column: str = option("Column with the label (default: label).", "label")
+    text_column: str = option(
+        "Column with the text (default: text).", "text", "--text-column", "--text"
+    )
+    text_pair_column: str | None = option(
+        "Column with the second text of a pair.", None, "--text-pair-column", "--text-pair"
+    )
+    label_column: str = option(
+        "Column with the label (default: label).", "label", "--label-column", "--label"
+    )
     problem_type: str = option("classification (default) or regression.", "classification")
     metric: str = option("accuracy, f1, matthews, pearson or spearman.", "")
     max_train_samples: int | None = option("Use at most so many training rows.")
@@ -77,7 +85,10 @@ class RunOptions:
     """The encoder, the recipe, and settings that take the place of the recipe's."""
 
     encoder: str = option("Folder or hub id of the frozen encoder.", MISSING)
-    output_dir: str = option("Folder for results and checkpoints.", MISSING)
+    output_dir: str = option(
+        "Folder for results and checkpoints; of `convert`: of the pack.", MISSING,
+        "--output-dir", "--output", "-o",
+    )  # fmt: skip
     overwrite: bool = option(
         "Replace results of other settings or data in the output folder.",
         False,

@@ -92,6 +92,8 @@ class CheckpointStore:
         """Remove every checkpoint: the stage is complete."""
         for folder in self._folders():
             shutil.rmtree(folder)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     def _folders(self) -> list[Path]:
         """Checkpoint folders, newest first."""

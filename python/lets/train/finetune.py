@@ -30,12 +30,16 @@ def finetune(
     seed: int,
     max_length: int,
     eval_batch_size: int = 32,
+    loss_of: Callable[[list[int], Tensor], Tensor] | None = None,
     checkpoints: CheckpointStore | None = None,
     progress: Progress | None = None,
 ) -> LoopState:
     """Train the task's parameters in place; they end as those of the best dev score.
 
     The model is sparse from the start: no dense W^δ, no optimizer state for masked weights.
+
+    Args:
+        loss_of: (training row numbers, logits) → loss, in place of the task's own.
     """
     encoder = model.encoder
     frozen = FrozenActivations(
@@ -56,7 +60,8 @@ def finetune(
         model.train()
         batch = encoder.tokenize(data.texts(chosen), max_length)
         key = batches.key_at(step) if config.cache_activations else None
-        return task_loss(model(frozen(batch, key)), target_tensor(data, chosen))
+        logits = model(frozen(batch, key))
+        return loss_of(rows, logits) if loss_of else task_loss(logits, target_tensor(data, chosen))
 
     def evaluate() -> float:
         return dev_score(forward_of(model, max_length), data, eval_batch_size)

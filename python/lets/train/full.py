@@ -17,7 +17,7 @@ from lets.progress import Progress
 from lets.quiet import quiet_transformers
 from lets.scores import REGRESSION
 from lets.task_data import TaskData
-from lets.tokens import Texts
+from lets.tokens import Texts, TokenBatch
 from lets.train.batches import Batches
 from lets.train.loop import LoopPlan, train
 from lets.train.optim import make_adamw
@@ -123,13 +123,17 @@ def forward_of(model: nn.Module, encoder: Any, max_length: int) -> Callable[[Tex
     """Texts → logits of a transformers classifier."""
 
     def forward(texts: Texts) -> Tensor:
-        batch = encoder.tokenize(texts, max_length)
-        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if batch.token_type_ids is not None and _takes_token_types(model):
-            inputs["token_type_ids"] = batch.token_type_ids
-        return model(**inputs).logits
+        return model(**inputs_of(model, encoder.tokenize(texts, max_length))).logits
 
     return forward
+
+
+def inputs_of(model: nn.Module, batch: TokenBatch) -> dict[str, Tensor]:
+    """A batch as a transformers model takes it."""
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    if _takes_token_types(model):
+        inputs["token_type_ids"] = batch.token_type_ids
+    return inputs
 
 
 def _takes_token_types(model: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from lets.delta import MATRICES, SparseDelta, matrix_shapes
 from lets.errors import LetsError
 from lets.train.checkpoint import load_tensors, save_tensors
+from lets.train.topk import streaming_topk
 from lets_ext import DeltaLayout
 
 # By layer, by matrix. The values are W̃^δ at the mask: where fine-tuning may start from.
@@ -26,6 +28,34 @@ def at_positions(positions: Tensor, matrix: Tensor) -> SparseDelta:
     col = (positions % columns).to(torch.int32)
     layout = DeltaLayout.from_csr(crow.cpu(), col.cpu(), columns)
     return SparseDelta(layout, matrix.flatten()[positions].cpu())
+
+
+def keep_largest(
+    matrices: Callable[[], Iterable[tuple[str, Tensor, Tensor]]],
+    score: Callable[[Tensor, Tensor], Tensor],
+    kept: int,
+) -> tuple[Masks, float]:
+    """The masks of the largest scores over all matrices, and the sum of all scores (Eqs. 4, 5).
+
+    Args:
+        matrices: Gives (layers.<j>.<matrix>, weight, delta) of each matrix, one at a time, twice.
+        score: (weight, delta) → scores of the delta's shape, not negative.
+    """
+    total = 0.0
+
+    def scores() -> Iterator[tuple[str, Tensor]]:
+        nonlocal total
+        for name, weight, delta in matrices():
+            found = score(weight, delta)
+            total += float(found.double().sum())
+            yield name, found
+
+    positions = streaming_topk(scores(), kept)
+    masks: Masks = {}
+    for name, _, delta in matrices():
+        _, layer, matrix = name.split(".")
+        masks.setdefault(int(layer), {})[matrix] = at_positions(positions[name], delta)
+    return masks, total
 
 
 def layouts_of(masks: Masks) -> dict[int, dict[str, DeltaLayout]]:

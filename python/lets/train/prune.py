@@ -20,11 +20,10 @@ from lets.task_data import TaskData
 from lets.train.batches import Batches
 from lets.train.checkpoint import CheckpointStore
 from lets.train.loop import LoopPlan, check_loss, train
-from lets.train.masks import Masks, at_positions
+from lets.train.masks import Masks, keep_largest
 from lets.train.optim import make_adamw
 from lets.train.scoring import target_tensor, task_loss, token_lengths
 from lets.train.seeds import generator, seed_everything
-from lets.train.topk import streaming_topk
 
 _RANDOM_STD = 1e-3  # of the random trial delta: about what 100 steps of warm-up move a weight
 
@@ -95,24 +94,14 @@ def prune(
     if config.init != "magnitude":
         twin.accumulate_gradients(config, batches, seed, stage)
     kept = kept_weights(config.density, twin.num_weights)
-    total = 0.0
 
-    def scores() -> Iterator[tuple[str, Tensor]]:
-        nonlocal total
-        for name, weight, delta in twin.matrices():
-            if config.init == "magnitude":
-                score = delta.abs()
-            else:
-                assert weight.grad is not None
-                score = (weight.grad * delta).abs()
-            total += float(score.double().sum())
-            yield name, score
+    def score(weight: Tensor, delta: Tensor) -> Tensor:
+        if config.init == "magnitude":
+            return delta.abs()
+        assert weight.grad is not None
+        return (weight.grad * delta).abs()
 
-    positions = streaming_topk(scores(), kept)
-    masks: Masks = {}
-    for name, _, delta in twin.matrices():
-        _, layer, matrix = name.split(".")
-        masks.setdefault(int(layer), {})[matrix] = at_positions(positions[name], delta)
+    masks, total = keep_largest(twin.matrices, score, kept)
     return Pruned(masks, kept, twin.num_weights, total)
 
 

@@ -1,0 +1,94 @@
+"""`lets convert`: models that exist already as task packs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+
+from lets.cli.options import DataOptions, RunOptions, with_options
+from lets.cli.output import Json, print_json, print_table
+from lets.errors import LetsError
+
+
+@with_options(DataOptions, RunOptions)
+def convert(
+    data: DataOptions,
+    run: RunOptions,
+    dense: Annotated[
+        str | None,
+        typer.Option(help="Fine-tuned checkpoint, folder or hub id.", show_default=False),
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Folder of a PEFT SHiRA adapter.", show_default=False)
+    ] = None,
+    policy: Annotated[str, typer.Option(help="JSON file, fig2b or g-<groups>.")] = "g-2",
+    score: Annotated[str, typer.Option(help="gradient or magnitude: ranks changes.")] = "gradient",
+    temperature: Annotated[float, typer.Option(help="Of the distillation.")] = 2.0,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Names of the model's classes: a,b,... (default: its own).",
+                     show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Turn a fine-tuned model into a task pack, and print what was lost."""
+    from lets.cli.requests import load_encoder, read_config, read_data
+    from lets.convert.checkpoint import load_fine_tuned
+    from lets.convert.convert import ConvertConfig, with_labels_of
+    from lets.convert.convert import convert as run_convert
+    from lets.convert.shira import load_shira
+    from lets.policy import Policy
+    from lets.progress import TerminalProgress
+
+    if (dense is None) == (adapter is None):
+        raise LetsError("convert: give --dense or --adapter, and not both")
+    settings = read_config(run, data.task_name)
+    encoder = load_encoder(run.encoder, run.revision)
+    chosen = Policy.from_spec(policy, encoder.shape.num_layers, encoder.shape.name)
+    config = ConvertConfig(chosen, score, temperature)
+    names, masks = [] if labels is None else labels.split(","), None
+    if dense is not None:
+        tuned = load_fine_tuned(dense, encoder, names)
+    else:
+        tuned, masks = load_shira(str(adapter), encoder, names)
+    rows = read_data(dataclasses.replace(data, problem_type=tuned.problem_type), settings.seed)
+    report = run_convert(
+        encoder,
+        tuned,
+        with_labels_of(tuned, rows),
+        config,
+        settings,
+        run.output_dir,
+        masks=masks,
+        progress=TerminalProgress(),
+        overwrite=run.overwrite,
+    )
+    if as_json:
+        print_json(report)
+    else:
+        print_conversion(report)
+
+
+def print_conversion(report: dict[str, Any]) -> None:
+    """What the pack gives up and what it costs, for people."""
+    lost = report["dense_score"] - report["pack_score"]
+    columns = ["", report["metric"], "operations", "parameters"]
+    rows = [
+        ["dense", f"{report['dense_score']:.4f}", "100.0%", "100.00%"],
+        [
+            "pack",
+            f"{report['pack_score']:.4f}",
+            f"{report['new_ops_percent']:.1f}%",
+            f"{report['new_parameters_percent']:.2f}%",
+        ],
+    ]
+    print_table(f"On {report['rows']} development rows, of the encoder", columns, rows)
+    typer.echo(
+        f"lost: {lost:.4f} {report['metric']}; same answer on {report['agreement']:.1%} of rows\n"
+        f"held: {report['delta_kept']:.1%} of the squared change of the matrices; the embeddings' "
+        f"change, {report['embeddings_changed']:.1%}, cannot be\n"
+        f"frozen layers below the pack, shared by all tasks: {report['frozen_ops_percent']:.1f}%\n"
+        f"pack: {report['pack']}"
+    )
