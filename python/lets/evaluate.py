@@ -14,12 +14,12 @@ from lets.data import Columns, read_rows
 from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.pack import load_pack
-from lets.quiet import quiet_transformers
 from lets.run.engine import Engine
 from lets.scores import CLASSIFICATION, DEFAULT_METRIC, REGRESSION, check_metric, score
 from lets.tables import read_table
 from lets.task_data import TaskRow
 from lets.tokens import Texts
+from lets.train.full import load_classifier
 from lets.train.scoring import predictions_of
 
 
@@ -69,21 +69,17 @@ def evaluate_full(
     max_length: int = 128,
 ) -> dict[str, Any]:
     """Score a transformers classifier on a file."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
+    model = load_classifier(folder)
     try:
-        with quiet_transformers():
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder, use_safetensors=True, dtype=torch.float32
-            )
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise LetsError(f"{folder}: cannot be loaded as a classifier: {error}") from error
+        raise LetsError(f"{folder}: its tokenizer cannot be loaded: {error}") from error
     regression = model.config.num_labels == 1
     labels = () if regression else tuple(model.config.id2label[i] for i in range(model.num_labels))
     problem_type = REGRESSION if regression else CLASSIFICATION
     rows = read_labelled(path, columns, labels, problem_type)
-    model.eval()
 
     def logits(texts: Texts) -> Tensor:
         pairs = list(zip(*texts)) if isinstance(texts[0], tuple) else [texts]

@@ -29,6 +29,7 @@ class GlueTask:
     label: str = "label"  # in TSV; Parquet always has `label`
     tsv_text: tuple[str, str] | None = None  # where TSV names the texts differently
     header: tuple[str, ...] | None = None  # for TSV without a line of names
+    also: str | None = None  # a second score that GLUE reports
 
     @property
     def regression(self) -> bool:
@@ -43,12 +44,14 @@ GLUE: dict[str, GlueTask] = {
     "sst-2": GlueTask("SST-2", ("negative", "positive"), "accuracy", "sentence"),
     "mrpc": GlueTask(
         "MRPC", ("not_equivalent", "equivalent"), "f1", "sentence1", "sentence2",
-        label="Quality", tsv_text=("#1 String", "#2 String"),
+        label="Quality", tsv_text=("#1 String", "#2 String"), also="accuracy",
     ),
-    "sts-b": GlueTask("STS-B", (), "spearman", "sentence1", "sentence2", label="score"),
+    "sts-b": GlueTask(
+        "STS-B", (), "spearman", "sentence1", "sentence2", label="score", also="pearson"
+    ),
     "qqp": GlueTask(
         "QQP", ("not_duplicate", "duplicate"), "f1", "question1", "question2",
-        label="is_duplicate",
+        label="is_duplicate", also="accuracy",
     ),
     "mnli": GlueTask(
         "MNLI", ("entailment", "neutral", "contradiction"), "accuracy", "premise", "hypothesis",

@@ -75,7 +75,7 @@ def full_finetune(
         progress.note(f"full: done before, {stage.folder}")
         return FullResult(model_folder, **{name: found[name] for name in _RESULT})
     seed_everything(config.seed, "full", "model")
-    model = _load_model(encoder, data)
+    model = _load_model(encoder, data).to(encoder.device)
     parameters = {_renamed(name): p for name, p in model.named_parameters() if p.requires_grad}
     forward = forward_of(model, encoder, config.max_seq_length)
     lengths = token_lengths(encoder, data, config.max_seq_length, settings.group_by_length)
@@ -117,6 +117,26 @@ def full_finetune(
     }
     files = [f"model/{p.name}" for p in sorted(model_folder.iterdir())]
     return FullResult(model_folder, **stage.complete(result, files))
+
+
+def load_forward(folder: Path, encoder: Any, max_length: int) -> Callable[[Texts], Tensor]:
+    """Texts → logits of a saved classifier, in eval mode."""
+    model = load_classifier(folder).to(encoder.device)
+    return torch.no_grad()(forward_of(model, encoder, max_length))
+
+
+def load_classifier(folder: str | Path) -> Any:
+    """A transformers classifier that `full_finetune` or somebody else saved, in eval mode."""
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        with quiet_transformers():
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, use_safetensors=True, dtype=torch.float32
+            )
+    except (OSError, ValueError) as error:
+        raise LetsError(f"{folder}: cannot be loaded as a classifier: {error}") from error
+    return model.eval()
 
 
 def forward_of(model: nn.Module, encoder: Any, max_length: int) -> Callable[[Texts], Tensor]:

@@ -27,8 +27,8 @@ def task_loss(logits: Tensor, targets: Tensor) -> Tensor:
         logits: [B, C]; C = 1 for regression.
     """
     if targets.is_floating_point():
-        return F.mse_loss(logits.squeeze(-1), targets.to(logits.dtype))
-    return F.cross_entropy(logits, targets)
+        return F.mse_loss(logits.squeeze(-1), targets.to(logits))
+    return F.cross_entropy(logits, targets.to(logits.device))
 
 
 def predictions_of(logits: Tensor, problem_type: str) -> list[float]:

@@ -1,0 +1,85 @@
+"""What every system of the comparison gets, and what it hands back: one trainer, one report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lets.config import ACCOUNTINGS
+from lets.metrics import SystemMetrics, TaskLoad, system_metrics
+from lets.policy import Policy
+from lets.shape import EncoderShape
+from lets.tokens import Texts
+from lets.train.stages import RunInputs
+
+
+@dataclass(frozen=True)
+class SystemRun:
+    """One task for one system.
+
+    Args:
+        inputs: Encoder, data, settings, progress. `inputs.data.dev` is what chooses the
+            checkpoint; whatever the result is reported on is not in it.
+        folder: Of this run alone; a system keeps checkpoints there and resumes from them.
+        search_folder: Where the search of this task (and seed) is kept for all systems.
+    """
+
+    inputs: RunInputs
+    folder: Path
+    search_folder: Path
+
+
+@dataclass(frozen=True)
+class SystemCost:
+    """What one task of a system runs and stores, and what all tasks share.
+
+    Args:
+        overhead: FLOPs of the frozen encoder, once for all tasks.
+        shares_encoder: False where every task holds parameters of its own alone.
+    """
+
+    load: TaskLoad
+    overhead: int = 0
+    shares_encoder: bool = True
+
+    def metrics(self, encoder_flops: int, shape: EncoderShape, num_tasks: int) -> SystemMetrics:
+        """METHOD section 10, for so many tasks like this one."""
+        loads = [self.load] * num_tasks
+        return system_metrics(
+            encoder_flops, shape.num_parameters, self.overhead, loads, self.shares_encoder
+        )
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """A trained task.
+
+    Args:
+        forward: Texts → logits of the chosen checkpoint, in eval mode.
+        history: One entry per epoch: epoch, step, loss (mean over the epoch), score (on the rows
+            that choose the checkpoint).
+            The checkpoint is that of the first best score.
+        costs: By accounting, see `same_costs` for systems without a policy.
+        seconds: By stage, as they ran, e.g. {"search": …, "finetune": …}.
+        policy: Of systems that have one.
+        details: Anything else that is worth keeping, small and JSON.
+    """
+
+    forward: Callable[[Texts], Tensor]
+    history: list[dict[str, Any]]
+    costs: Mapping[str, SystemCost]
+    seconds: dict[str, float]
+    policy: Policy | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+System = Callable[[SystemRun], SystemResult]
+
+
+def same_costs(cost: SystemCost) -> dict[str, SystemCost]:
+    """Dense layers cost the same in both accountings."""
+    return dict.fromkeys(ACCOUNTINGS, cost)

@@ -1,0 +1,80 @@
+"""LeTS-(p,c): a policy, searched or given, and sparse deltas (METHOD section 9)."""
+
+from __future__ import annotations
+
+from lets.baselines.base import SystemCost, SystemResult, SystemRun
+from lets.config import ACCOUNTINGS
+from lets.cost import check_accounting
+from lets.metrics import policy_report
+from lets.nnz import LayerNnz
+from lets.policy import Policy
+from lets.task_model import TaskModel
+from lets.train.finetune import forward_of
+from lets.train.stages import (
+    StageResult,
+    finetune_stage,
+    mask_of,
+    policy_of,
+    prune_stage,
+    search_stage,
+)
+
+
+def lets_pc(run: SystemRun) -> SystemResult:
+    """LeTS-(p,c) with the task's searched policy."""
+    policy, seconds = searched_policy(run)
+    return fixed_policy(run, policy, seconds)
+
+
+def lets_g2(run: SystemRun) -> SystemResult:
+    """LeTS-G-2 without a search: two chains that hold all layers."""
+    return fixed_policy(run, Policy.preset("g-2", run.inputs.encoder.shape.num_layers), {})
+
+
+def searched_policy(run: SystemRun) -> tuple[Policy, dict[str, float]]:
+    """The task's policy and the seconds of its stages; searched once, shared by all systems."""
+    trial = prune_stage(run.inputs, run.search_folder / "prune-supernet", None)
+    found = search_stage(run.inputs, run.search_folder / "search", mask_of(trial))
+    seconds = {"prune-supernet": _seconds(trial), "search": found.summary["seconds"]}
+    return policy_of(found), seconds
+
+
+def fixed_policy(run: SystemRun, policy: Policy, seconds: dict[str, float]) -> SystemResult:
+    """Prune and fine-tune a policy."""
+    pruned = prune_stage(run.inputs, run.folder / "prune", policy)
+    tuned, model = finetune_stage(run.inputs, run.folder / "finetune", policy, mask_of(pruned))
+    return SystemResult(
+        forward=forward_of(model, run.inputs.config.max_seq_length),
+        history=tuned.summary["history"],
+        costs=policy_costs(run, policy, _counts(model)),
+        seconds={**seconds, "prune": _seconds(pruned), "finetune": tuned.summary["seconds"]},
+        policy=policy,
+    )
+
+
+def policy_costs(
+    run: SystemRun, policy: Policy, nnz: float | dict[int, LayerNnz]
+) -> dict[str, SystemCost]:
+    """Costs of a policy at a density, or with the counted non-zeros of its live layers."""
+    shape, seq_len = run.inputs.encoder.shape, run.inputs.config.max_seq_length
+    counts = [nnz] if isinstance(nnz, dict) else nnz
+    costs: dict[str, SystemCost] = {}
+    for accounting in map(check_accounting, ACCOUNTINGS):
+        labels = run.inputs.data.num_labels
+        report = policy_report(shape, [policy], seq_len, counts, accounting, labels)
+        costs[accounting] = SystemCost(report.loads[0], report.overhead)
+    return costs
+
+
+def _counts(model: TaskModel) -> dict[int, LayerNnz]:
+    """Non-zeros by live layer."""
+    return {
+        j: LayerNnz.from_crow(
+            {name: layout.crow_indices for name, layout in model.task_layer(j).layouts.items()}
+        )
+        for j in model.policy.live_layers
+    }
+
+
+def _seconds(result: StageResult) -> float:
+    return float(result.summary["wall_seconds"])
