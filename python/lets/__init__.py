@@ -7,22 +7,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lets.encoder import Encoder
     from lets.errors import LetsError
+    from lets.model import LetsModel
     from lets.pack import load_pack, save_pack
     from lets.policy import Policy
     from lets.run.engine import Engine
     from lets.task import Task
+    from lets.text_classification import pipeline
 
 __version__ = "0.1.0"
 
-__all__ = ["Encoder", "Engine", "LetsError", "Policy", "Task", "load_pack", "save_pack"]
+__all__ = [
+    "Encoder",
+    "Engine",
+    "LetsError",
+    "LetsModel",
+    "Policy",
+    "Task",
+    "load_pack",
+    "pipeline",
+    "save_pack",
+]
 
 _HOMES = {
     "Encoder": "lets.encoder",
     "Engine": "lets.run.engine",
     "LetsError": "lets.errors",
+    "LetsModel": "lets.model",
     "Policy": "lets.policy",
     "Task": "lets.task",
     "load_pack": "lets.pack",
+    "pipeline": "lets.text_classification",
     "save_pack": "lets.pack",
 }
 
