@@ -32,11 +32,11 @@ format: $(VENV)/.dependencies  ## rewrite sources in the house format
 bench: $(VENV)/.extension  ## op microbenchmarks; rows go to bench/results/
 	$(BIN)/python -m bench.run
 
-bench-engine: $(VENV)/.extension $(VENV)/.bench  ## the engine beside dense models, training steps (20 minutes, a quiet machine)
+bench-engine: $(VENV)/.extension  ## the engine beside dense models, training steps (20 minutes, a quiet machine)
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.bench_train_step
 
-docs-tables: $(VENV)/.dependencies $(VENV)/.bench  ## regenerate numbers and plots in docs/ and README from bench/results/
+docs-tables: $(VENV)/.dependencies  ## regenerate numbers and plots in docs/ and README from bench/results/
 	PYTHONPATH=python $(BIN)/python -m bench.plot
 	PYTHONPATH=python $(BIN)/python -m bench.tables
 
@@ -75,10 +75,6 @@ $(VENV)/.dependencies: requirements/torch.txt requirements/dev.txt
 
 $(VENV)/.extension: $(VENV)/.dependencies $(NATIVE)
 	LETS_REQUIRE_EXT=1 $(BIN)/pip install -q --no-build-isolation --no-deps -e .
-	touch $@
-
-$(VENV)/.bench: $(VENV)/.dependencies requirements/bench.txt
-	$(BIN)/pip install -q --no-deps -r requirements/bench.txt
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.dependencies requirements/demo.txt

@@ -27,6 +27,7 @@ class Rect:
     dash: bool = False
     radius: float = 0
     title: str = ""
+    opacity: float = 1  # of the fill
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,9 @@ def _svg(shape: Shape) -> str:
             f'href="data:image/png;base64,{data}">{title}</image>'
         )
     if isinstance(shape, Rect):
-        radius = f' rx="{_n(shape.radius)}"' if shape.radius else ""
-        return f"<rect {_box(shape)}{radius} {_look(shape)}>{title}</rect>"
+        extra = f' rx="{_n(shape.radius)}"' if shape.radius else ""
+        extra += f' fill-opacity="{_n(shape.opacity)}"' if shape.opacity < 1 else ""
+        return f"<rect {_box(shape)}{extra} {_look(shape)}>{title}</rect>"
     if isinstance(shape, Circle):
         at = f'cx="{_n(shape.x)}" cy="{_n(shape.y)}" r="{_n(shape.radius)}"'
         return f"<circle {at} {_look(shape)}>{title}</circle>"
