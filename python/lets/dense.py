@@ -43,7 +43,7 @@ def dense_forward(
         mixed = (1 - p_input[j]) * x_p + p_input[j] * x_f
         x_f = dense_layer(own, mixed, mask, *sizes, bias)
         with torch.no_grad():
-            x_p = dense_layer(encoder.layers[j], x_p, mask, *sizes, bias)
+            x_p = dense_layer(encoder.layers[j].plain(), x_p, mask, *sizes, bias)
         pooled.append((1 - p_pool[j]) * x_p[:, 0] + p_pool[j] * x_f[:, 0])
     return head(torch.stack(pooled, dim=1))
 
@@ -78,7 +78,7 @@ def dense_layer(
 
 def merged_layers(model: Any) -> list[LayerWeights]:
     """W^p + W^δ of every layer of a TaskModel; bypassed layers are the encoder's own."""
-    layers = list(model.encoder.layers)
+    layers = [weights.plain() for weights in model.encoder.layers]
     for j in model.policy.live_layers:
         layers[j] = _merge(model.task_layer(j))
     return layers
@@ -92,7 +92,7 @@ def evaluate_densely(model: Any, batch: TokenBatch) -> Tensor:
 
 
 def _merge(layer: Any) -> LayerWeights:
-    weights = layer.frozen.weights
+    weights = layer.frozen.weights.plain()
     changes = {f"{name}_weight": layer.delta(name).to_dense()[0] for name in layer.layouts}
     own = layer.own()
     merged = {name: getattr(weights, name) + change for name, change in changes.items()}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lets import products
 from lets.errors import LetsError
 from lets.frozen import ActivationCache, FrozenNeeds
 from lets.layers import (
@@ -123,6 +126,39 @@ class Encoder:
     def from_model(cls, model: nn.Module, tokenizer: Any, source: str = "model") -> Encoder:
         """A frozen copy of a loaded transformers model, which may go on training."""
         return cls(copy.deepcopy(getattr(model, "base_model", model)), tokenizer, source)
+
+    def packed(self) -> Encoder:
+        """The same encoder for answering, with matrices packed for the fastest product.
+
+        It shares all else; where this encoder is not used any more, its matrices are released.
+        """
+        return self._with_layers([
+            replace(layer, weights=layer.weights.packed()) for layer in self._frozen
+        ])  # fmt: skip
+
+    def with_projections(self, whole: Collection[int], parts: Collection[int]) -> Encoder:
+        """A packed encoder with the stacked W_Q, W_K, W_V of each layer as they are read.
+
+        Plain in layers of which something reads `parts`, packed in others; beside each other where
+        the products of all three with all rows are read as `whole` too.
+        """
+        return self._with_layers([
+            layer.with_projections(j in whole, j in parts) for j, layer in enumerate(self._frozen)
+        ])  # fmt: skip
+
+    def _with_layers(self, layers: list[FrozenLayer]) -> Encoder:
+        twin = copy.copy(self)
+        twin._frozen, twin.layers = layers, [layer.weights for layer in layers]
+        return twin
+
+    def num_bytes(self) -> int:
+        """What its tensors take."""
+        held: list[Tensor | None] = [self.position_bias]
+        held += [value for layer in self.layers for value in vars(layer).values()]
+        held += [layer.plain_qkv_weight for layer in self._frozen]
+        for module in (self._embeddings, self._project):
+            held += [] if module is None else [*module.parameters(), *module.buffers()]
+        return sum(products.num_bytes(tensor) for tensor in held if tensor is not None)
 
     @functools.cached_property
     def tokenizer_fingerprint(self) -> str:

@@ -8,6 +8,7 @@ counts what really ran, from the shapes that really occurred; `lets.cost` predic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ def flop_formulas() -> dict[Any, Callable[..., int]]:
     formulas: dict[Any, Callable[..., int]] = {
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _sdpa,
         torch.ops.aten.mkldnn_rnn_layer: _lstm_direction,
+        torch.ops.mkldnn._linear_pointwise: _packed_linear,
     }
     for name, formula in _OPS.items():
         if hasattr(torch.ops.lets_ext, name):
@@ -49,6 +51,10 @@ def _sdpa(
     query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any
 ) -> int:
     return sdpa_flop_count(query, key, value)
+
+
+def _packed_linear(x: Any, weight: Any, *args: Any, **kwargs: Any) -> int:
+    return 2 * math.prod(x) * weight[0]
 
 
 def _lstm_direction(x: Any, w_in: Any, w_state: Any, *args: Any, **kwargs: Any) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lets.products import is_packed, linear, linear_gelu, pack, plain
 from lets.weights import LayerWeights
 from lets_ext import (
     Delta,
@@ -41,12 +42,14 @@ class FrozenLayer:
 
     Args:
         position_bias: Added to the attention scores of the longest input. [A, S, S]
+        plain_qkv_weight: Beside a packed one, for those who read parts of it. [3H, H]
     """
 
     weights: LayerWeights
     num_heads: int
     eps: float
     position_bias: Tensor | None = None
+    plain_qkv_weight: Tensor | None = None
 
     @property
     def hidden_size(self) -> int:
@@ -61,6 +64,24 @@ class FrozenLayer:
         """The same for the query of the [CLS] row. [A, S]"""
         bias = self.position_bias
         return None if bias is None else bias[:, 0, :length]
+
+    def projections(self) -> Tensor:
+        """W_Q, W_K and W_V, plain. [3H, H]"""
+        beside = self.plain_qkv_weight
+        return plain(self.weights.qkv_weight) if beside is None else beside
+
+    def with_projections(self, whole: bool, parts: bool) -> FrozenLayer:
+        """A packed layer with W_Q, W_K, W_V as they are read: whole (packed), in parts, or both."""
+        held, beside = self.weights.qkv_weight, self.plain_qkv_weight
+        if not is_packed(self.weights.out_weight):
+            return self
+        if not parts:
+            held, beside = pack(held), None
+        else:
+            beside = plain(held) if beside is None else beside
+            held, beside = (pack(held), beside) if whole else (beside, None)
+        weights = replace(self.weights, qkv_weight=held)
+        return replace(self, weights=weights, plain_qkv_weight=beside)
 
     def own(self) -> OwnLayer:
         """The layer of a task that changes nothing."""
@@ -137,19 +158,20 @@ class OwnLayer:
 
 def project_qkv(x: Tensor, layer: FrozenLayer) -> Tensor:
     """The frozen product of the three projections. x [..., H] -> [..., 3H]"""
-    return F.linear(x, layer.weights.qkv_weight, layer.weights.qkv_bias)
+    return linear(x, layer.weights.qkv_weight, layer.weights.qkv_bias)
 
 
 def project_query(row: Tensor, layer: FrozenLayer) -> Tensor:
     """The frozen query alone. row [..., H] -> [..., H]"""
-    weights, hidden = layer.weights, layer.hidden_size
-    return F.linear(row, weights.qkv_weight[:hidden], weights.qkv_bias[:hidden])
+    return F.linear(
+        row, layer.projections()[: layer.hidden_size], layer.weights.qkv_bias[: layer.hidden_size]
+    )
 
 
 def project_key_value(x: Tensor, layer: FrozenLayer) -> Tensor:
     """The frozen keys and values alone. x [..., H] -> [..., 2H]"""
-    weights, hidden = layer.weights, layer.hidden_size
-    return F.linear(x, weights.qkv_weight[hidden:], weights.qkv_bias[hidden:])
+    hidden = layer.hidden_size
+    return F.linear(x, layer.projections()[hidden:], layer.weights.qkv_bias[hidden:])
 
 
 def full_layer(
@@ -231,7 +253,10 @@ def full_tail(ctx: Tensor, x: Tensor, layer: FrozenLayer, own: OwnLayer) -> Tens
     h = add_layer_norm(
         projected, rows, own.attn_norm_weight, own.attn_norm_bias, own.out_bias, layer.eps
     )
-    inner = bias_gelu(_own_linear(h, weights.up_weight, own.up), own.up_bias)
+    if own.up is None:
+        inner = linear_gelu(h, weights.up_weight, own.up_bias)
+    else:
+        inner = bias_gelu(_own_linear(h, weights.up_weight, own.up), own.up_bias)
     outer = _own_linear(inner, weights.down_weight, own.down)
     out = add_layer_norm(outer, h, own.norm_weight, own.norm_bias, own.down_bias, layer.eps)
     return out.unflatten(1, x.shape[1:3])
@@ -273,7 +298,7 @@ def own_context(
 ) -> Tensor:
     """The same without any key or value. q [T, B, H], x [1|T, B, S, H] -> [T, B, H]"""
     weights, hidden = layer.weights, layer.hidden_size
-    _, key_weight, value_weight = weights.qkv_weight.split(hidden)
+    _, key_weight, value_weight = layer.projections().split(hidden)
     bias = weights.qkv_bias[2 * hidden :].expand(q.shape[0], hidden)
     if own.value_bias_delta is not None:
         bias = bias + own.value_bias_delta
@@ -294,6 +319,8 @@ def own_context(
 
 def row_tail(ctx: Tensor, row: Tensor, layer: FrozenLayer, own: OwnLayer) -> Tensor:
     """Nodes n4 to n6 over the [CLS] rows. ctx [T, B, H], row [1|T, B, H] -> [T, B, H]"""
+    if is_packed(layer.weights.out_weight):
+        return full_tail(ctx[:, :, None], row[:, :, None], layer, own)[:, :, 0]
     return cls_tail(ctx, row, **_tail_arguments(layer, own), eps=layer.eps)
 
 
@@ -319,5 +346,5 @@ def _tail_arguments(layer: FrozenLayer, own: OwnLayer) -> dict[str, Any]:
 
 
 def _own_linear(x: Tensor, weight: Tensor, delta: Delta | None) -> Tensor:
-    product = F.linear(x, weight)
+    product = linear(x, weight)
     return product if delta is None else delta_linear(product, x, delta)

@@ -50,9 +50,9 @@ class TaskLayer(nn.Module):
         weights = frozen.weights
         self.layouts: dict[str, DeltaLayout] = {}
         for name, shape in matrix_shapes(weights).items():
-            layout = _as_layout(masks.get(name), shape, name).to(weights.out_weight.device)
+            layout = _as_layout(masks.get(name), shape, name).to(weights.out_bias.device)
             self.layouts[name] = layout
-            values = nn.Parameter(weights.out_weight.new_zeros(layout.nnz))
+            values = nn.Parameter(weights.out_bias.new_zeros(layout.nnz))
             self.register_parameter(f"{name}_values", values)
         for name in VECTOR_DELTAS:
             length = _vector_length(frozen, name)

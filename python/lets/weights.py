@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lets import products
 from lets.errors import LetsError
 
 
@@ -43,7 +44,19 @@ class LayerWeights:
             **{f.name: getattr(self, f.name).to(device=device, dtype=dtype) for f in fields(self)}
         )
 
+    def packed(self) -> LayerWeights:
+        """With matrices as the fastest product takes them; see `lets.products`."""
+        return self._matrices(products.pack)
 
+    def plain(self) -> LayerWeights:
+        """With plain matrices, unpacked copies of those that are packed."""
+        return self._matrices(products.plain)
+
+    def _matrices(self, change: Callable[[Tensor], Tensor]) -> LayerWeights:
+        return replace(self, **{name: change(getattr(self, name)) for name in _MATRICES})
+
+
+_MATRICES = ("qkv_weight", "out_weight", "up_weight", "down_weight")
 _BERT = {
     "query": "attention.self.query",
     "key": "attention.self.key",

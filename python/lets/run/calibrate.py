@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from lets import products
 from lets.cost import op_cost
 from lets.files import write_json
 from lets.plan.timing import MachineRates
@@ -48,6 +48,8 @@ class Sizes:
         cuda = self.device.type == "cuda"
         where = torch.cuda.get_device_name(self.device) if cuda else _cpu()
         threads, sizes = torch.get_num_threads(), f"{self.hidden}x{self.intermediate}"
+        if products.can_pack(self.dtype, self.device):
+            sizes += " packed"
         return f"{where} | {threads} threads | torch {torch.__version__} | {self.dtype} | {sizes}"
 
 
@@ -73,19 +75,19 @@ def machine_rates(sizes: Sizes, again: bool = False) -> MachineRates:
 @torch.inference_mode()
 def measure(sizes: Sizes) -> MachineRates:
     """Measure now: products with the widest weight of a layer, a copy, and an empty step."""
-    weight = torch.ones(sizes.intermediate, sizes.hidden, dtype=sizes.dtype, device=sizes.device)
+    one = torch.ones(1, 1, 1, dtype=sizes.dtype, device=sizes.device)
+    weight = products.pack(one[0].repeat(sizes.intermediate, sizes.hidden))
     gemm = []
     for rows in _ROWS:
-        x = weight.new_ones(rows, sizes.hidden)
-        seconds = _best(functools.partial(F.linear, x, weight))
+        x = one.new_ones(rows, sizes.hidden)
+        seconds = _best(functools.partial(products.linear, x, weight))
         product = op_cost(
             "linear", tokens=rows, in_features=sizes.hidden, out_features=sizes.intermediate
         )
         gemm.append((rows, product.flops / seconds))
-    source = torch.empty(_COPY_BYTES, dtype=torch.uint8, device=weight.device).fill_(1)
+    source = torch.empty(_COPY_BYTES, dtype=torch.uint8, device=one.device).fill_(1)
     target = torch.empty_like(source)
     copied = _best(lambda: target.copy_(source))
-    one = weight.new_ones(1, 1, 1)
     return MachineRates(tuple(gemm), 2 * _COPY_BYTES / copied, 2 * _best(lambda: one * one))
 
 

@@ -40,6 +40,8 @@ class Engine:
     tasks that were there when it began.
 
     Args:
+        encoder: The engine packs its matrices into copies of its own; whoever keeps the encoder
+            keeps the plain ones too.
         batch_size: Most texts of one pass.
         mode: `serial`, `stacked`, `streams`, or `auto`: the first or the second, by a measured
             calibration of the machine. LETS_ENGINE_MODE takes the place of `auto`.
@@ -57,12 +59,12 @@ class Engine:
         pad_to_multiple_of: int = 1,
         graphs: bool = False,
     ) -> None:
-        self.encoder = encoder
+        self.encoder = encoder.packed()
         self.batch_size = check_count("batch_size", batch_size)
         self.pad_to_multiple_of = check_count("pad_to_multiple_of", pad_to_multiple_of)
         self.mode, self.graphs = check_mode(mode), graphs
         self._writing = threading.Lock()
-        self._set = TaskSet(encoder, {})
+        self._set = TaskSet(self.encoder, {})
         self.add_tasks(tasks)
 
     @classmethod
@@ -97,6 +99,15 @@ class Engine:
     def tasks(self) -> dict[str, Task]:
         """The loaded tasks by name; their weights are views of the engine's."""
         return dict(self._set.tasks)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes held: of the encoder, with what it keeps beside it for the tasks, and of the tasks.
+
+        `model`: one dense model of this shape and precision, to compare with.
+        """
+        loaded, model = self._set, self.encoder.shape.num_parameters * self.encoder.dtype.itemsize
+        tasks = sum(tensor.numel() * tensor.element_size() for tensor in loaded.stacks.tensors())
+        return {"encoder": loaded.encoder.num_bytes(), "tasks": tasks, "model": model}
 
     def add_task(
         self, task: Task | str | Path, name: str | None = None, *, replace: bool = False

@@ -93,7 +93,7 @@ def _context(
 
 def _project(begin: int, end: int) -> Callable[[_Context, Tensor], Tensor]:
     def project(c: _Context, x: Tensor) -> Tensor:
-        weights, hidden = c.layer.weights, c.layer.hidden_size
+        weights, hidden = c.layer.weights.plain(), c.layer.hidden_size
         rows = slice(begin * hidden, end * hidden)
         return F.linear(x, weights.qkv_weight[rows], weights.qkv_bias[rows])
 
@@ -124,7 +124,7 @@ def _attention(c: _Context, qkv: Tensor) -> Tensor:
 
 
 def _cls_attention(c: _Context, q: Tensor, x: Tensor, products: Tensor | None = None) -> Tensor:
-    own, weights, hidden = c.own, c.layer.weights, c.layer.hidden_size
+    own, weights, hidden = c.own, c.layer.weights.plain(), c.layer.hidden_size
     bias = own.value_bias_delta
     frozen: dict[str, Any]
     if products is None:
@@ -142,7 +142,7 @@ def _cls_attention(c: _Context, q: Tensor, x: Tensor, products: Tensor | None = 
 
 
 def _full_tail(c: _Context, ctx: Tensor, x: Tensor) -> Tensor:
-    weights, own, eps = c.layer.weights, c.own, c.layer.eps
+    weights, own, eps = c.layer.weights.plain(), c.own, c.layer.eps
 
     def linear(rows: Tensor, weight: Tensor, delta: Delta | None) -> Tensor:
         return rows @ weight.T if delta is None else delta_linear_ref(rows @ weight.T, rows, delta)
@@ -157,7 +157,7 @@ def _full_tail(c: _Context, ctx: Tensor, x: Tensor) -> Tensor:
 
 
 def _cls_tail(c: _Context, ctx: Tensor, row: Tensor) -> Tensor:
-    weights, own = c.layer.weights, c.own
+    weights, own = c.layer.weights.plain(), c.own
     vectors = ("out_bias", "attn_norm_weight", "attn_norm_bias", "up_bias", "down_bias")
     return cls_tail_ref(
         ctx, row, out_weight=weights.out_weight, up_weight=weights.up_weight,

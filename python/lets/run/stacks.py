@@ -57,7 +57,7 @@ class Stacks:
                 layer = key[0]
                 if layer is None:
                     self._heads[key] = StackedHead(
-                        [heads[name] for name in names], encoder.layers[0].out_weight
+                        [heads[name] for name in names], encoder.layers[0].out_bias
                     )
                 else:
                     parts = [own[name].pop(layer) for name in names]

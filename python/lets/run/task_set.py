@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from lets.encoder import Encoder
 from lets.errors import LetsError
+from lets.run.packing import packed_for
 from lets.run.stacks import Stacks
 from lets.task import Task
 
@@ -37,8 +38,8 @@ class TaskSet:
         previous: Stacks | None,
         kept: Collection[str],
     ) -> None:
-        self.encoder = encoder
         self.stacks = Stacks(encoder, tasks, previous, kept)
+        self.encoder = packed_for(encoder, self.stacks.specs.values())
         self.tasks = {name: self.stacks.view(name, task) for name, task in tasks.items()}
         self._programs: OrderedDict[object, object] = OrderedDict()
         self._lock = threading.Lock()

@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from lets import products
 from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.policy import Policy
@@ -158,3 +159,34 @@ def test_answers_under_changes_are_those_of_one_set(mode):
         thread.join()
     assert not wrong
     assert seen == {0, 1}
+
+
+@pytest.mark.skipif(not products.can_pack(torch.float32), reason="torch was built without oneDNN")
+def test_packed_weights_take_the_place_of_plain_ones():
+    """Beside packed projections there are plain ones only where somebody reads parts of them."""
+    # Of layer 1, t1 reads the [CLS] row of the frozen encoder, and all rows of its own.
+    encoder, tasks = make_encoder(), make_tasks()
+    engine = Engine(encoder, [tasks["t1"]])
+
+    def layers():
+        return [engine._set.encoder.layer(j) for j in range(3)]
+
+    assert all(products.is_packed(layer.weights.up_weight) for layer in layers())
+    assert not any(products.is_packed(layer.qkv_weight) for layer in encoder.layers)
+    beside = [layer.plain_qkv_weight is not None for layer in layers()]
+    instead = [not products.is_packed(layer.weights.qkv_weight) for layer in layers()]
+    assert (beside, instead) == ([False, True, False], [False, False, True])
+    running = engine._set
+    kept = weakref.ref(layers()[1].plain_qkv_weight)
+    engine.add_task(tasks["t4"])
+    assert layers()[1].plain_qkv_weight is kept()
+    engine.remove_task("t1")
+    assert engine(TEXTS)["t4"].logits.isfinite().all()
+    assert layers()[1].plain_qkv_weight is None
+    del running
+    gc.collect()
+    assert kept() is None
+    held = engine.memory()
+    assert held["tasks"] == sum(t.numel() * t.element_size() for t in engine._set.stacks.tensors())
+    plain = encoder.num_bytes() - 4 * sum(layer.qkv_weight.numel() for layer in encoder.layers[2:])
+    assert held["encoder"] >= plain
