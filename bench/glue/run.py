@@ -154,7 +154,7 @@ def _files(given: list[str], task: str) -> dict[str, str]:
 def _arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--grid", choices=GRIDS, default="small")
-    parser.add_argument("--data", required=True, help="folder with GLUE's tasks as sub-folders")
+    parser.add_argument("--data", required=True, help="folder with GLUE's tasks, or hub")
     parser.add_argument("--encoder", required=True, help="folder or hub id")
     parser.add_argument("--encoder-name", help="in the cells (default: the folder's name)")
     parser.add_argument("--out", default=FOLDER / "results", help="folder of the cells")

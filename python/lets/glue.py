@@ -12,7 +12,7 @@ from lets.data import Columns, read_rows
 from lets.errors import LetsError
 from lets.scores import CLASSIFICATION, REGRESSION
 from lets.tables import Table, read_delimited, read_table
-from lets.task_data import TaskData, hold_out
+from lets.task_data import TaskData, TaskRow, hold_out
 
 _ENTAILMENT = ("entailment", "not_entailment")
 
@@ -34,6 +34,11 @@ class GlueTask:
     @property
     def regression(self) -> bool:
         return not self.labels
+
+    @property
+    def tsv_columns(self) -> tuple[str, str | None]:
+        """Columns of the texts in TSV."""
+        return self.tsv_text or (self.text, self.text_pair)
 
 
 GLUE: dict[str, GlueTask] = {
@@ -66,6 +71,7 @@ GLUE: dict[str, GlueTask] = {
 
 _TRAIN = ("train", "msr_paraphrase_train")
 _DEV = ("dev", "dev_matched", "validation", "validation_matched")
+_MISMATCHED = ("dev_mismatched", "validation_mismatched")
 
 
 def glue_task(name: str) -> tuple[str, GlueTask]:
@@ -93,17 +99,33 @@ def load_glue(
             train rows out.
     """
     key, task = glue_task(name)
-    directory = _task_folder(Path(folder), task.folder)
-    train = _rows(task, _find(directory, train_file, _TRAIN))
+    directory = task_folder(folder, task.folder)
+    train = _labelled(task, find_file(directory, train_file, _TRAIN))
     if dev_file == "train":
         train, dev = hold_out(train, dev_share, seed, stratify=not task.regression)
     else:
-        dev = _rows(task, _find(directory, dev_file, _DEV))
+        dev = _labelled(task, find_file(directory, dev_file, _DEV))
+    return task_data(key, train, dev)
+
+
+def load_mismatched(folder: str | Path) -> list[TaskRow] | None:
+    """MNLI's second dev set from a GLUE folder, if it is there."""
+    task = GLUE["mnli"]
+    directory = task_folder(folder, task.folder)
+    found = _search(directory, _MISMATCHED)
+    return None if found is None else _labelled(task, found)
+
+
+def task_data(key: str, train: list[TaskRow], dev: list[TaskRow]) -> TaskData:
+    """A GLUE task's rows with its labels, its kind of answer and its metric."""
+    task = GLUE[key]
     problem_type = REGRESSION if task.regression else CLASSIFICATION
     return TaskData(key, train, dev, task.labels, problem_type, task.metric)
 
 
-def _task_folder(root: Path, name: str) -> Path:
+def task_folder(root: str | Path, name: str) -> Path:
+    """The folder of a task, in any common spelling."""
+    root = Path(root)
     if not root.is_dir():
         raise LetsError(f"glue: folder {root} not found")
     wanted = {name.lower(), name.lower().replace("-", "")}
@@ -113,33 +135,46 @@ def _task_folder(root: Path, name: str) -> Path:
     raise LetsError(f"glue: folder {root / name} not found")
 
 
-def _find(directory: Path, given: str | None, stems: tuple[str, ...]) -> Path:
+def find_file(directory: Path, given: str | None, stems: tuple[str, ...]) -> Path:
+    """A file of a task: the given one, or the first of the usual ones that is there."""
     if given is not None:
         return directory / given
+    found = _search(directory, stems)
+    if found is None:
+        names = ", ".join(sorted(path.name for path in directory.iterdir())) or "nothing"
+        raise LetsError(
+            f"glue: {directory / stems[0]}.tsv (or .parquet) not found; the folder holds {names}. "
+            f"Name the {stems[0]} file"
+        )
+    return found
+
+
+def _search(directory: Path, stems: tuple[str, ...]) -> Path | None:
     for stem in stems:
         # Sharded exports are called train-00000-of-00001.parquet.
         for pattern in (f"{stem}.tsv", f"{stem}.txt", f"{stem}.parquet", f"{stem}-*.parquet"):
             found = sorted(directory.glob(pattern))
             if len(found) == 1:
                 return found[0]
-    names = ", ".join(sorted(path.name for path in directory.iterdir())) or "nothing"
-    raise LetsError(
-        f"glue: {directory / stems[0]}.tsv (or .parquet) not found; the folder holds {names}. "
-        "Name the train or dev file"
-    )
+    return None
 
 
-def _rows(task: GlueTask, path: Path) -> list:
+def _labelled(task: GlueTask, path: Path) -> list[TaskRow]:
     if path.suffix == ".parquet":
-        columns = Columns(task.text, task.text_pair, "label")
-        table = read_table(path)
-    else:
-        if not path.is_file():
-            raise LetsError(f"{path}: file not found")
-        text, pair = task.tsv_text or (task.text, task.text_pair)
-        columns = Columns(text, pair, task.label)
-        # The official QQP and MRPC files have rows that lack fields.
-        table = read_delimited(path, columns=task.header, skip_incomplete=True)
+        return hub_rows(task, read_table(path))
+    if not path.is_file():
+        raise LetsError(f"{path}: file not found")
+    # The official QQP and MRPC files have rows that lack fields.
+    table = read_delimited(path, columns=task.header, skip_incomplete=True)
+    return _rows(task, table, Columns(*task.tsv_columns, task.label))
+
+
+def hub_rows(task: GlueTask, table: Table) -> list[TaskRow]:
+    """Rows of a table with the columns of the HF data set."""
+    return _rows(task, table, Columns(task.text, task.text_pair, "label"))
+
+
+def _rows(task: GlueTask, table: Table, columns: Columns) -> list[TaskRow]:
     if not task.regression:
         table = _with_names(table, columns.label or "label", task.labels)
     return read_rows(table, columns, task.regression, task.labels or None)

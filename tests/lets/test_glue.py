@@ -1,6 +1,6 @@
 import pytest
 from lets.errors import LetsError
-from lets.glue import GLUE, glue_task, load_glue
+from lets.glue import GLUE, glue_task, load_glue, load_mismatched
 
 # Headers of the official files (CoLA has none) over rows made up in their form.
 TSV = {
@@ -100,3 +100,13 @@ def test_bad_input_is_refused(tmp_path):
         (tmp_path / "RTE" / name).write_text("sentence1\tsentence2\tlabel\nA.\tB.\tmaybe\n")
     with pytest.raises(LetsError, match=r"train\.tsv, line 2.*entailment, got 'mayb"):
         load_glue("rte", tmp_path)
+
+
+def test_both_dev_sets_of_mnli(tmp_path):
+    folder = tmp_path / "MNLI"
+    folder.mkdir()
+    for name in ("train.tsv", "dev_matched.tsv"):
+        (folder / name).write_text(TSV["MNLI"])
+    assert load_mismatched(tmp_path) is None
+    (folder / "dev_mismatched.tsv").write_text(TSV["MNLI"].replace("dry", "cold"))
+    assert [row.text_pair for row in load_mismatched(tmp_path)] == ["It is wet.", "It is cold."]

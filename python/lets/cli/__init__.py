@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 from lets import __version__
-from lets.cli import answer, bench, convert, demo, env, ops, plan, report, train, validate
+from lets.cli import answer, bench, convert, demo, env, glue, ops, plan, report, train, validate
 from lets.cli.group import LetsGroup
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("validate")(validate.validate)
 app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("report")(report.report)
+app.command("glue-submission")(glue.glue_submission)
 
 # The options of training are those of the ecosystem's scripts, which spell them with underscores.
 _TRAINING = {"token_normalize_func": lambda token: token.replace("_", "-")}

@@ -59,8 +59,8 @@ def option(text: str, default: Any = None, *names: str) -> Any:
 class DataOptions:
     """Where a task's labelled texts come from."""
 
-    task_name: str | None = option("Name of the task; a GLUE task with --glue-dir.")
-    glue_dir: str | None = option("Folder with GLUE's tasks as sub-folders.")
+    task_name: str | None = option("Name of the task; without --train-file a GLUE task.")
+    glue_dir: str | None = option("Folder with GLUE's tasks as sub-folders; none: the hub.")
     train_file: str | None = option(
         "CSV, TSV, JSONL or Parquet file.", None, "--train-file", "--data"
     )

@@ -10,11 +10,12 @@ from lets.config import FitConfig
 from lets.data import TaskData, load_task
 from lets.errors import LetsError
 from lets.glue import load_glue
+from lets.glue_hub import load_glue_hub
 from lets.recipes import load_recipe
 
 
 def read_data(options: DataOptions, seed: int) -> TaskData:
-    """The task's rows, from a user's files or from a GLUE folder."""
+    """The task's rows: a user's files, a GLUE folder, or GLUE from the hub."""
     if options.glue_dir is not None:
         if options.task_name is None:
             raise LetsError("--glue-dir: needs --task-name, e.g. --task-name RTE")
@@ -32,8 +33,10 @@ def read_data(options: DataOptions, seed: int) -> TaskData:
             problem_type=options.problem_type,
             metric=options.metric,
         )
+    elif options.task_name is not None:
+        data = load_glue_hub(options.task_name)
     else:
-        raise LetsError("data: give --train-file, or --glue-dir with --task-name")
+        raise LetsError("data: give --train-file, or --task-name with or without --glue-dir")
     return data.subset(options.max_train_samples, options.max_eval_samples, seed)
 
 

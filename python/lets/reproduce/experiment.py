@@ -15,7 +15,8 @@ from lets.bench.report import commit, machine
 from lets.config import FitConfig
 from lets.cost import encoder_flops
 from lets.encoder import Encoder
-from lets.glue import glue_task, load_glue
+from lets.glue import glue_task, load_glue, load_mismatched
+from lets.glue_hub import load_glue_hub
 from lets.progress import Progress
 from lets.reproduce.cell import NUM_TASKS, Cell
 from lets.scores import score
@@ -49,21 +50,39 @@ class Experiment:
         """A GLUE task of which at most so many rows are learnt from.
 
         Args:
+            folder: With GLUE's tasks as sub-folders, or `hub`.
             files: Names of `train` and `dev` inside the task's folder where they are not the usual.
         """
         key, task = glue_task(name)
-        whole = load_glue(key, folder, files.get("train"), files.get("dev"))
+        whole, dev = _load(key, folder, files)
         share = min(_SLICE_SHARE, _SLICE_ROWS / len(whole.train))
         # The same rows for every seed: seeds differ in training alone.
         train, chosen_on = hold_out(whole.train, share, 0, stratify=not task.regression)
         data = replace(whole, train=train, dev=chosen_on).subset(train_rows, None)
         metrics = (task.metric,) if task.also is None else (task.metric, task.also)
-        return cls(data, {key: whole.dev}, metrics)
+        return cls(data, dev, metrics)
 
     @property
     def rows(self) -> dict[str, int]:
         """Number of rows, apart from those to report on."""
         return {"train": len(self.data.train), "slice": len(self.data.dev)}
+
+
+def _load(
+    key: str, folder: str | Path, files: Mapping[str, str]
+) -> tuple[TaskData, dict[str, list[TaskRow]]]:
+    """A task, and its dev sets: two of MNLI where both are there."""
+    if folder == "hub":
+        data = load_glue_hub(key)
+    else:
+        data = load_glue(key, folder, files.get("train"), files.get("dev"))
+    if key != "mnli":
+        return data, {key: data.dev}
+    if folder == "hub":
+        mismatched: list[TaskRow] | None = load_glue_hub(key, "validation_mismatched").dev
+    else:
+        mismatched = load_mismatched(folder)
+    return data, {"mnli-m": data.dev} | ({"mnli-mm": mismatched} if mismatched else {})
 
 
 @dataclass(frozen=True)
