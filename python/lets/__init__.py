@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lets.run.engine import Engine
     from lets.task import Task
     from lets.text_classification import pipeline
+    from lets.train.arguments import TrainingArguments
+    from lets.train.trainer import Trainer
 
 __version__ = "0.1.0"
 
@@ -23,6 +25,8 @@ __all__ = [
     "LetsModel",
     "Policy",
     "Task",
+    "Trainer",
+    "TrainingArguments",
     "load_pack",
     "pipeline",
     "save_pack",
@@ -35,6 +39,8 @@ _HOMES = {
     "LetsModel": "lets.model",
     "Policy": "lets.policy",
     "Task": "lets.task",
+    "Trainer": "lets.train.trainer",
+    "TrainingArguments": "lets.train.arguments",
     "load_pack": "lets.pack",
     "pipeline": "lets.text_classification",
     "save_pack": "lets.pack",

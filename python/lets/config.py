@@ -12,6 +12,7 @@ PRUNE_INITS = ("warmup", "random", "magnitude")
 ACCOUNTINGS = ("engine", "paper")
 DELTA_STARTS = ("zero", "pruned")
 POOLS = ("search", "f")
+EVAL_STRATEGIES = ("epoch", "steps", "no")
 
 
 def _check(owner: object, rule: str, **ranges: tuple[float, float]) -> None:
@@ -124,6 +125,8 @@ class FinetuneConfig:
     cache_activations: bool = False  # keep what the frozen layers compute; fixes the batches
     cache_bytes: int = 2 << 30
     group_by_length: bool = False
+    eval_strategy: str = "epoch"  # "no": at the end alone, as the others do too
+    eval_steps: int = 500
     save_steps: int = 200
 
     def __post_init__(self) -> None:
@@ -134,6 +137,8 @@ class FinetuneConfig:
         _check(self, "finetune", weight_decay=(0.0, 1.0), max_grad_norm=(0.0, 1e9))
         _check(self, "finetune", cache_bytes=(0, 1 << 60), save_steps=(0, 10**9))
         _check_choice("finetune", "delta_start", self.delta_start, DELTA_STARTS)
+        _check_choice("finetune", "eval_strategy", self.eval_strategy, EVAL_STRATEGIES)
+        _check(self, "finetune", eval_steps=_COUNT)
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,8 @@ class FullConfig:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     group_by_length: bool = False
+    eval_strategy: str = "epoch"
+    eval_steps: int = 500
     save_steps: int = 0  # a checkpoint is three encoders large; 0: at epoch ends only
 
     def __post_init__(self) -> None:
@@ -156,7 +163,8 @@ class FullConfig:
         _check(self, "full", learning_rate=_RATE, head_learning_rate=_RATE)
         _check(self, "full", warmup_steps=(0, 10**9), warmup_ratio=(0.0, 1.0))
         _check(self, "full", weight_decay=(0.0, 1.0), max_grad_norm=(0.0, 1e9))
-        _check(self, "full", save_steps=(0, 10**9))
+        _check_choice("full", "eval_strategy", self.eval_strategy, EVAL_STRATEGIES)
+        _check(self, "full", save_steps=(0, 10**9), eval_steps=_COUNT)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,15 @@ from lets.scores import CLASSIFICATION, REGRESSION
 from lets.tables import Table, read_table
 from lets.task_data import TaskData, TaskRow, hold_out, outside
 
-__all__ = ["Columns", "TaskData", "TaskRow", "load_task", "read_rows", "read_texts"]
+__all__ = [
+    "Columns",
+    "TaskData",
+    "TaskRow",
+    "load_task",
+    "read_rows",
+    "read_texts",
+    "task_of_tables",
+]
 
 
 @dataclass(frozen=True)
@@ -49,18 +57,42 @@ def load_task(
         labels: The classes in order. Default: those of the train file, numbers by value, else by
             name.
     """
-    columns = Columns(text_column, text_pair_column, label_column)
+    return task_of_tables(
+        name,
+        read_table(train_file),
+        None if dev_file is None else read_table(dev_file),
+        Columns(text_column, text_pair_column, label_column),
+        problem_type,
+        labels,
+        metric,
+        dev_share,
+        seed,
+    )
+
+
+def task_of_tables(
+    name: str,
+    train_table: Table,
+    dev_table: Table | None,
+    columns: Columns,
+    problem_type: str = CLASSIFICATION,
+    labels: Sequence[str] | None = None,
+    metric: str | None = None,
+    dev_share: float = 0.1,
+    seed: int = 0,
+) -> TaskData:
+    """The same from tables."""
     numeric = problem_type == REGRESSION
     given = None if labels is None else tuple(labels)
-    train = read_rows(read_table(train_file), columns, numeric, given)
+    train = read_rows(train_table, columns, numeric, given)
     if numeric:
         classes: tuple[str, ...] = given or ()
     else:
         classes = given or _sorted_labels(row.label for row in train)
-    if dev_file is None:
+    if dev_table is None:
         train, dev = hold_out(train, dev_share, seed, stratify=not numeric)
     else:
-        dev = read_rows(read_table(dev_file), columns, numeric, classes)
+        dev = read_rows(dev_table, columns, numeric, classes)
     return TaskData(name, train, dev, classes, problem_type, metric or "")
 
 

@@ -14,8 +14,21 @@ class Progress:
     def start(self, stage: str, total: int, done: int = 0) -> None:
         """A stage of `total` steps begins, `done` of them in an earlier run."""
 
+    def step(self, stage: str, step: int) -> None:
+        """Step number `step` (counted from 1) begins."""
+
     def advance(self, stage: str, step: int, **shown: Any) -> None:
-        """Step number `step` (counted from 1) is complete."""
+        """Step number `step` is complete."""
+
+    def evaluated(self, stage: str, step: int, score: float, best: bool) -> None:
+        """The development score after a step, and whether it is the best so far."""
+
+    def saved(self, stage: str, step: int) -> None:
+        """A checkpoint of a step was written."""
+
+    def wishes(self) -> frozenset[str]:
+        """What the follower wants after this step: `evaluate`, `save`, or `stop`, to end early."""
+        return frozenset()
 
     def finish(self, stage: str) -> None:
         """The stage is over."""

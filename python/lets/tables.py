@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,25 @@ def read_table(path: str | Path) -> Table:
         raise LetsError(f"{path}: must be UTF-8 text, got {error}") from error
     except OSError as error:
         raise LetsError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def table_of(dataset: Any, name: str) -> Table:
+    """A table of rows in memory: mappings from column to value, a Dataset of `datasets` too.
+
+    Classes that a Dataset stores as numbers get their names.
+    """
+    features = getattr(dataset, "features", None) or {}
+    names = {c: n for c, f in features.items() if (n := getattr(f, "names", None))}
+    rows = []
+    for position, record in enumerate(dataset):
+        if not isinstance(record, Mapping):
+            raise LetsError(
+                f"{name}: row {position} must be a mapping from column to value, "
+                f"got {type(record).__name__}"
+            )
+        named = {c: names[c][v] if c in names and v is not None else v for c, v in record.items()}
+        rows.append((f"{name}, row {position}", named))
+    return Table(Path(name), tuple(rows[0][1]) if rows else (), rows)
 
 
 def read_delimited(

@@ -32,6 +32,7 @@ class FitResult:
         dev_score: Best development score of the final fine-tuning, of `metric`.
         timings: Seconds per stage; of a resumed stage, of its last part.
         skipped: Stages whose result was there before.
+        history: Of the final fine-tuning: epoch, step, loss and score.
     """
 
     pack: Path
@@ -40,6 +41,7 @@ class FitResult:
     policy: Policy
     timings: dict[str, float]
     skipped: tuple[str, ...]
+    history: list[dict[str, Any]]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -95,6 +97,7 @@ def fit(
         policy,
         timings,
         tuple(skipped),
+        tuned.summary["history"],
     )
     write_json(folder / "fit.json", {**result.to_dict(), "config": config.to_dict()})
     return result

@@ -36,6 +36,8 @@ class LoopPlan:
     decay: bool = True  # False: the rate stays after the warm-up
     max_grad_norm: float = 1.0  # 0: no clipping
     save_steps: int = 0  # 0: checkpoints at epoch ends only
+    eval_strategy: str = "epoch"
+    eval_steps: int = 500
 
     @classmethod
     def of_epochs(
@@ -50,7 +52,16 @@ class LoopPlan:
             warmup_steps(config.warmup_steps, config.warmup_ratio, total),
             max_grad_norm=config.max_grad_norm,
             save_steps=config.save_steps,
+            eval_strategy=config.eval_strategy,
+            eval_steps=config.eval_steps,
         )
+
+    def evaluates(self, step: int, epoch_over: bool) -> bool:
+        """Is the model evaluated after this step?"""
+        if step == self.total_steps:
+            return True
+        every = self.eval_strategy == "steps" and step % self.eval_steps == 0
+        return every or (self.eval_strategy == "epoch" and epoch_over)
 
 
 @dataclass
@@ -58,7 +69,7 @@ class LoopState:
     """Everything a resumed loop continues from, apart from tensors; JSON."""
 
     step: int = 0
-    loss_sum: float = 0.0  # of the current epoch
+    loss_sum: float = 0.0  # since the last entry of the history
     loss_count: int = 0
     best_score: float | None = None
     best_step: int | None = None
@@ -83,13 +94,15 @@ def train(
 
     Args:
         compute_loss: (step, row numbers) → scalar loss.
-        evaluate: Development score, higher is better; called after every epoch.
+        evaluate: Development score, higher is better; called as the plan says, and at the end.
     """
     progress = progress or Progress()
     state, best = _restore(checkpoints, parameters, optimizer)
     progress.start(plan.stage, plan.total_steps, state.step)
     begun = time.perf_counter() - state.seconds
-    while state.step < plan.total_steps:
+    ended = False
+    while state.step < plan.total_steps and not ended:
+        progress.step(plan.stage, state.step + 1)
         step, rows = state.step, batches.at(state.step)
         seed_everything(plan.seed, plan.stage, "step", step)
         factor = linear_factor(step, plan.total_steps, plan.warmup_steps)
@@ -104,14 +117,27 @@ def train(
         state.step += 1
         state.loss_sum += value
         state.loss_count += 1
-        progress.advance(plan.stage, state.step, loss=value)
+        progress.advance(
+            plan.stage,
+            state.step,
+            loss=value,
+            epoch=state.step / batches.per_epoch,
+            lr=optimizer.param_groups[-1]["lr"],
+        )
+        wishes = progress.wishes()
         epoch_over = state.step % batches.per_epoch == 0 or state.step == plan.total_steps
+        evaluates = plan.evaluates(state.step, epoch_over) or bool(wishes & {"evaluate", "stop"})
         state.seconds = time.perf_counter() - begun
-        if epoch_over:
-            best = _end_epoch(state, batches.per_epoch, parameters, evaluate, best)
+        if epoch_over or evaluates:
+            chosen = evaluate if evaluates else None
+            best = _record(plan.stage, state, batches.per_epoch, parameters, chosen, best, progress)
+            wishes |= progress.wishes()
+        ended = "stop" in wishes
         due = plan.save_steps > 0 and state.step % plan.save_steps == 0
-        if checkpoints is not None and state.step < plan.total_steps and (epoch_over or due):
+        saves = epoch_over or due or "save" in wishes
+        if checkpoints is not None and state.step < plan.total_steps and saves and not ended:
             _save(checkpoints, state, parameters, optimizer, best)
+            progress.saved(plan.stage, state.step)
     if best:
         copy_into(parameters, best)
     progress.finish(plan.stage)
@@ -134,13 +160,16 @@ def check_loss(stage: str, loss: Tensor, step: int, rows: list[int]) -> float:
     return value
 
 
-def _end_epoch(
+def _record(
+    stage: str,
     state: LoopState,
     per_epoch: int,
     parameters: Mapping[str, Tensor],
     evaluate: Callable[[], float] | None,
     best: dict[str, Tensor],
+    progress: Progress,
 ) -> dict[str, Tensor]:
+    """Add an entry to the history; returns the parameters of the best evaluation."""
     entry: dict[str, Any] = {
         "epoch": state.step / per_epoch,
         "step": state.step,
@@ -150,9 +179,11 @@ def _end_epoch(
     if evaluate is not None:
         score = evaluate()
         entry["score"] = score
-        if state.best_score is None or math.isnan(state.best_score) or score > state.best_score:
+        better = state.best_score is None or math.isnan(state.best_score)
+        if better or score > (state.best_score or 0.0):
             state.best_score, state.best_step = score, state.step
             best = {name: p.detach().clone() for name, p in parameters.items()}
+        progress.evaluated(stage, state.step, score, state.best_step == state.step)
     state.history.append(entry)
     return best
 

@@ -162,7 +162,7 @@ def finetune_stage(
         "mask": Stage.checksum_of(mask_file),
     }
     stage = run.stage(folder, "finetune", inputs)
-    found = stage.result("metric", "dev_score", "best_step", "seconds")
+    found = stage.result("metric", "dev_score", "best_step", "seconds", "history")
     masks = load_masks(mask_file, run.encoder)
     check_layers(mask_file, masks, policy)
     model = TaskModel(run.encoder, policy, layouts_of(masks), run.new_head("finetune"))
