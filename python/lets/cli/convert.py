@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lets.cli.config_file import Config
 from lets.cli.options import DataOptions, RunOptions, with_options
 from lets.cli.output import Json, print_json, print_table
 from lets.errors import LetsError
@@ -31,6 +32,7 @@ def convert(
         typer.Option(help="Names of the model's classes: a,b,... (default: its own).",
                      show_default=False),
     ] = None,
+    config: Config = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Turn a fine-tuned model into a task pack, and print what was lost."""
@@ -47,7 +49,7 @@ def convert(
     settings = read_config(run, data.task_name)
     encoder = load_encoder(run.encoder, run.revision)
     chosen = Policy.from_spec(policy, encoder.shape.num_layers, encoder.shape.name)
-    config = ConvertConfig(chosen, score, temperature)
+    how = ConvertConfig(chosen, score, temperature)
     names, masks = [] if labels is None else labels.split(","), None
     if dense is not None:
         tuned = load_fine_tuned(dense, encoder, names)
@@ -58,7 +60,7 @@ def convert(
         encoder,
         tuned,
         with_labels_of(tuned, rows),
-        config,
+        how,
         settings,
         run.output_dir,
         masks=masks,

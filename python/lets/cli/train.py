@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lets.cli.config_file import Config
 from lets.cli.options import DataOptions, RunOptions, with_options
 from lets.cli.output import Json, print_json
 from lets.errors import LetsError
@@ -29,6 +30,7 @@ def fit(
         str, typer.Option(help="lets (Algorithm 1) or full (the fine-tuned encoder).")
     ] = "lets",
     policy: PolicyOption = None,
+    config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Train a task: prune, search, prune, fine-tune, pack. The same command resumes it.
@@ -60,7 +62,11 @@ def fit(
 
 @with_options(DataOptions, RunOptions)
 def prune(
-    data: DataOptions, run: RunOptions, policy: PolicyOption = None, as_json: Json = False
+    data: DataOptions,
+    run: RunOptions,
+    policy: PolicyOption = None,
+    config: Config = None,
+    as_json: Json = False,
 ) -> None:
     """Find the mask of a policy, or of the super network for the search."""
     from lets.train.stages import mask_of, prune_stage
@@ -72,7 +78,13 @@ def prune(
 
 
 @with_options(DataOptions, RunOptions)
-def search(data: DataOptions, run: RunOptions, mask: MaskOption, as_json: Json = False) -> None:
+def search(
+    data: DataOptions,
+    run: RunOptions,
+    mask: MaskOption,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
     """Search a policy on the super network with a mask of `lets prune`."""
     from lets.train.stages import search_stage
 
@@ -88,6 +100,7 @@ def finetune(
     run: RunOptions,
     policy: Annotated[str, typer.Option(help="JSON file, fig2b or g-<groups>.")],
     mask: MaskOption,
+    config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a policy at a mask and write the task pack."""
