@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell git ls-files csrc CMakeLists.txt setup.py pyproject.toml _build 2>/dev/null)
 
-.PHONY: demo test test-slow lint format bench bench-engine docs-tables emulate traffic cuda-check cuda-all install-check clean help
+.PHONY: demo test test-slow fuzz sanitize soak lint format bench bench-engine docs-tables emulate traffic cuda-check cuda-all install-check clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,6 +17,9 @@ test: $(VENV)/.extension  ## the default test suite
 
 test-slow: $(VENV)/.extension  ## also the tests marked slow
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+fuzz: $(VENV)/.extension  ## what parses strangers' files, for a minute
+	PYTHONPATH=python $(BIN)/python -m tests.fuzz.run
 
 lint: $(VENV)/.dependencies  ## ruff, clang-format, mypy
 	$(BIN)/ruff check .

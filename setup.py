@@ -2,7 +2,8 @@
 
 Environment: LETS_REQUIRE_EXT=1 (no compiler is an error), LETS_WITH_CUDA=0|1 (default: if nvcc is
 found), LETS_CUDA_ARCHS="80;90a-real", LETS_NATIVE_ARCH=1 (this machine only), LETS_BUILD_TYPE,
-LETS_TORCH_SITE, LETS_BUILD_BASE (folder of everything temporary, default: build), MAX_JOBS.
+LETS_SANITIZE=address,undefined (a build for tests), LETS_TORCH_SITE, LETS_BUILD_BASE (folder of
+everything temporary, default: build), MAX_JOBS.
 """
 
 import importlib.util
@@ -73,6 +74,7 @@ class CMakeBuild(build_ext):
             "LETS_WITH_CUDA": os.environ.get("LETS_WITH_CUDA", "auto"),
             "LETS_CUDA_ARCHS": os.environ.get("LETS_CUDA_ARCHS", ""),
             "LETS_NATIVE_ARCH": "ON" if is_on("LETS_NATIVE_ARCH") else "OFF",
+            "LETS_SANITIZE": os.environ.get("LETS_SANITIZE", ""),
         }
         define = [f"-D{key}={value}" for key, value in arguments.items()]
         subprocess.run(["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", *define], check=True)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from lets.errors import LetsError
+
+MAX_JSON_BYTES = 16 << 20
+MAX_JSON_DEPTH = 32
 
 
 def sha256_of(path: str | Path) -> str:
@@ -33,6 +40,57 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))
         raise ValueError(f"key {twice!r} occurs twice")
     return out
+
+
+def read_bytes(path: Path, max_bytes: int, follow_links: bool = False) -> bytes:
+    """The bytes of a regular file. Links are refused: a stranger's folder may point anywhere."""
+    no_follow = 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
+    try:
+        if not follow_links and path.is_symlink():
+            raise LetsError(f"{path}: must be a regular file, got a link")
+        # O_NONBLOCK: a named pipe must not hang the reader before its kind is known.
+        handle = os.open(path, os.O_RDONLY | no_follow | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise LetsError(f"{path}: cannot be read ({error.strerror or error})") from error
+    info = os.fstat(handle)
+    if not stat.S_ISREG(info.st_mode):  # of a folder no file object can be made
+        os.close(handle)
+        raise LetsError(f"{path}: must be a regular file")
+    with os.fdopen(handle, "rb") as file:
+        if info.st_size > max_bytes:
+            raise LetsError(f"{path}: must be at most {max_bytes} bytes, got {info.st_size}")
+        return file.read(info.st_size)  # not max_bytes: so much would be allocated
+
+
+def parse_json(data: bytes, where: str) -> dict[str, Any]:
+    """A JSON object without repeated keys, NaN or infinity, deep nesting, and broken text."""
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no JSON number")
+
+    try:
+        value = json.loads(
+            data.decode("utf-8-sig"), object_pairs_hook=unique_keys, parse_constant=refuse
+        )
+        _check_value(value, MAX_JSON_DEPTH)
+    except (ValueError, RecursionError) as error:
+        raise LetsError(f"{where}: is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise LetsError(f"{where}: must be a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _check_value(value: Any, depth: int) -> None:
+    """Refuse what would trip up a later reader: json.dumps, print, arithmetic."""
+    if isinstance(value, dict | list):
+        if depth == 0:
+            raise ValueError(f"nested deeper than {MAX_JSON_DEPTH} levels")
+        for item in (*value, *value.values()) if isinstance(value, dict) else value:
+            _check_value(item, depth - 1)
+    elif isinstance(value, str):
+        value.encode()  # half of a surrogate pair is no text
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is too large")  # 1e999
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -17,18 +17,11 @@ from torch import Tensor
 
 from lets.encoder import Encoder
 from lets.errors import LetsError
-from lets.files import write_folder, write_json
+from lets.files import MAX_JSON_BYTES, parse_json, read_bytes, write_folder, write_json
 from lets.model_card import model_card
 from lets.pack_config import PackConfig, Sample, check_samples, check_task_name
 from lets.pack_tensors import build_task, check_table, task_tensors
-from lets.safe_reader import (
-    MAX_JSON_BYTES,
-    TensorInfo,
-    parse_json,
-    read_bytes,
-    read_tensors,
-    sha256_of_tensor,
-)
+from lets.safe_reader import TensorInfo, read_tensors, sha256_of_tensor
 from lets.task import Task
 
 CONFIG, DELTA, CARD = "lets_config.json", "lets_delta.safetensors", "README.md"

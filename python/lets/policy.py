@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lets.errors import LetsError
-from lets.files import unique_keys
+from lets.files import MAX_JSON_BYTES, parse_json, read_bytes
 
 FIG2B = ("pppppfppfpff", "pppfffpfffff")
 
@@ -158,13 +157,8 @@ class Policy:
     @classmethod
     def from_json(cls, path: str | Path) -> Policy:
         """Read a policy file; the error names the file."""
-        path = Path(path)
-        try:
-            data = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique_keys)
-        except OSError as error:
-            raise LetsError(f"policy: cannot read {path}: {error.strerror or error}") from error
-        except (ValueError, RecursionError) as error:
-            raise LetsError(f"policy: {path} is not JSON: {error}") from error
+        text = read_bytes(Path(path), MAX_JSON_BYTES, follow_links=True)
+        data = parse_json(text, f"policy: {path}")
         try:
             return cls.from_dict(data)
         except LetsError as error:

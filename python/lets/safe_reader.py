@@ -1,11 +1,8 @@
-"""Reading files that others made: bounded, no links, checked before anything is built from them."""
+"""Tensor files that others made: the header is checked before anything is built from it."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +13,8 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from lets.errors import LetsError
-from lets.files import unique_keys
+from lets.files import MAX_JSON_BYTES, parse_json, read_bytes
 
-MAX_JSON_BYTES = 16 << 20
-MAX_DATA_BYTES = 4 << 30
 DTYPES = {
     "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I32": torch.int32, "U16": torch.uint16,
@@ -45,43 +40,6 @@ class TensorInfo(NamedTuple):
         return cls(_NAMES[tensor.dtype], tuple(tensor.shape))
 
 
-def read_bytes(path: Path, max_bytes: int, follow_links: bool = False) -> bytes:
-    """The bytes of a regular file. Links are refused: a stranger's folder may point anywhere."""
-    no_follow = 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
-    try:
-        if not follow_links and path.is_symlink():
-            raise LetsError(f"{path}: must be a regular file, got a link")
-        # O_NONBLOCK: a named pipe must not hang the reader before its kind is known.
-        handle = os.open(path, os.O_RDONLY | no_follow | getattr(os, "O_NONBLOCK", 0))
-    except OSError as error:
-        raise LetsError(f"{path}: cannot be read ({error.strerror or error})") from error
-    info = os.fstat(handle)
-    if not stat.S_ISREG(info.st_mode):  # of a folder no file object can be made
-        os.close(handle)
-        raise LetsError(f"{path}: must be a regular file")
-    with os.fdopen(handle, "rb") as file:
-        if info.st_size > max_bytes:
-            raise LetsError(f"{path}: must be at most {max_bytes} bytes, got {info.st_size}")
-        return file.read(max_bytes)
-
-
-def parse_json(data: bytes, where: str) -> dict[str, Any]:
-    """A JSON object without repeated keys and without NaN or infinity."""
-
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is no JSON number")
-
-    try:
-        value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=refuse
-        )
-    except (ValueError, RecursionError) as error:
-        raise LetsError(f"{where}: is not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise LetsError(f"{where}: must be a JSON object, got {type(value).__name__}")
-    return value
-
-
 def read_tensors(
     path: Path, expected: Mapping[str, TensorInfo], follow_links: bool = False
 ) -> dict[str, Tensor]:
@@ -89,7 +47,8 @@ def read_tensors(
 
     The header is checked here, offsets included, before the library sees the bytes.
     """
-    data = read_bytes(path, MAX_DATA_BYTES, follow_links)
+    tensors = sum(info.num_bytes for info in expected.values())
+    data = read_bytes(path, 8 + MAX_JSON_BYTES + tensors, follow_links)
     check_header(data, expected, str(path))
     try:
         return load_safetensors(data)

@@ -23,6 +23,8 @@ def run(error):
     ("error", "line"),
     [
         (LetsError("policy: wrong\n  twice"), "lets: policy: wrong twice"),
+        (LetsError("a\x1b[31mb\u202e: wrong"), "lets: a?[31mb?: wrong"),
+        (LetsError("x" * 5000), "lets: " + "x" * 2000 + "..."),
         (ImportError("lets_ext: build it"), "lets: lets_ext: build it"),
         (PermissionError(13, "Permission denied", "out/x"), "lets: out/x: Permission denied"),
         (typer.BadParameter("no"), "lets: Invalid value: no (see --help)"),

@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import tracemalloc
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lets.encoder import Encoder
 from lets.errors import LetsError
-from lets.files import sha256_of_json
+from lets.files import read_bytes, sha256_of_json
 from lets.pack import CONFIG, DELTA, load_pack, read_pack, save_pack
 from lets.policy import Policy
 from lets.safe_reader import sha256_of_tensor
@@ -267,8 +268,8 @@ def test_config_must_match_its_checksum_and_be_strict_json(pack):
         (text.replace('"max_length": 24', '"max_length": 25'), "checksum differs"),
         (text.replace('"max_length": 24', '"max_length": NaN'), "NaN is no JSON number"),
         (text.replace('"name": "task"', '"name": "task", "name": "b"'), "'name' occurs twice"),
-        (text[:-20], "not valid JSON"),
-        ("[" * 100_000, "not valid JSON"),
+        (text[:-20], "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ("[]", "must be a JSON object"),
     ):
         (pack / CONFIG).write_text(changed)
@@ -333,7 +334,7 @@ HOSTILE_HEADERS = {
         {"head.x": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}
     ),
     "occurs twice": lambda h: json.dumps(h)[:-1] + ', "head.classifier.bias": 1}',
-    "not valid JSON": lambda h: "{",
+    "not JSON": lambda h: "{",
 }
 
 
@@ -416,3 +417,59 @@ def test_checksum_of_one_entry_does_not_depend_on_its_stride():
     strided = torch.as_strided(one, (1,), (0,)).to(torch.uint16)
     assert sha256_of_tensor(strided) == sha256_of_tensor(one.to(torch.uint16))
     assert sha256_of_tensor(torch.as_strided(one, (1,), (0,))) == sha256_of_tensor(one)
+
+
+def test_files_larger_than_what_they_can_hold_are_not_read(pack):
+    """Holes take no disk: whoever sends a pack pays nothing for 10 GB of them."""
+    for name, message in (
+        (DELTA, r"must be at most \d+ bytes, got 10\d{9}"),
+        (CONFIG, "must be at most 16777216"),
+    ):
+        data = (pack / name).read_bytes()
+        with open(pack / name, "r+b") as file:
+            file.truncate(10 << 30)
+        with pytest.raises(LetsError, match=rf"{name}: {message}"):
+            load_pack(pack)
+        (pack / name).write_bytes(data)
+
+
+def test_a_header_that_claims_ten_gigabytes(pack):
+    data = (pack / DELTA).read_bytes()
+    (pack / DELTA).write_bytes(struct.pack("<Q", 10 << 30) + data[8:])
+    with pytest.raises(LetsError, match="the header claims 10737418240"):
+        load_pack(pack)
+
+
+@pytest.mark.parametrize("depth", [40, 900, 970, 990, 998, 5000])
+def test_deep_nesting_is_refused_wherever_it_would_break(pack, depth):
+    """json.loads and json.dumps give up at different depths: neither decides."""
+    config = json.loads((pack / CONFIG).read_text())
+    text = json.dumps({**config, "results": 0}).replace('"results": 0', '"results": ' + "[" * depth
+                                                        + "]" * depth)  # fmt: skip
+    (pack / CONFIG).write_text(text)
+    with pytest.raises(LetsError, match=r"lets_config\.json: is not JSON"):
+        load_pack(pack)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('"\\ud800"', "surrogates not allowed"),
+        ("1e999", "a number is too large"),
+        ("9" * 5000, "4300 digits"),
+        ('"\x1b[31m"', "control character"),
+    ],
+)
+def test_json_that_would_trip_up_a_later_reader(pack, text, message):
+    (pack / CONFIG).write_text(f'{{"name": {text}}}')
+    with pytest.raises(LetsError, match=rf"lets_config\.json: is not JSON .*{message}"):
+        load_pack(pack)
+
+
+def test_reading_takes_no_more_memory_than_the_file(pack):
+    tracemalloc.start()
+    try:
+        read_bytes(pack / CONFIG, 1 << 40)
+        assert tracemalloc.get_traced_memory()[1] < 2 * (pack / CONFIG).stat().st_size + 10_000
+    finally:
+        tracemalloc.stop()

@@ -170,11 +170,11 @@ def test_files(tmp_path):
     assert Policy.from_json(file) == Policy.from_spec(str(file), 3) == Policy("ppf", "fff")
     with pytest.raises(LetsError, match="must have 12 letters, one per layer of bert-base, got 3"):
         Policy.from_spec(str(file), 12, "bert-base")
-    with pytest.raises(LetsError, match="cannot read"):
+    with pytest.raises(LetsError, match="cannot be read"):
         Policy.from_json(tmp_path / "absent.json")
     with pytest.raises(LetsError, match="neither a file nor a preset"):
         Policy.from_spec("absent.json", 12)
-    with pytest.raises(LetsError, match="cannot read"):
+    with pytest.raises(LetsError, match="must be a regular file"):
         Policy.from_spec(str(tmp_path), 12)
     file.write_bytes(b'\xef\xbb\xbf{"input": "ppf", "pool": "fff"}')  # as some editors save it
     assert Policy.from_json(file) == Policy("ppf", "fff")

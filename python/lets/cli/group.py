@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 from lets.errors import LetsError
 
+_LONGEST = 2000  # characters of a message
+
 
 class LetsGroup(TyperGroup):
     """The root command: turns user errors and usage errors into one line."""
@@ -55,5 +57,7 @@ class LetsGroup(TyperGroup):
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo("lets: " + " ".join(message.split()), err=True)
+    # Messages quote files of strangers, who may know the terminal's escape codes.
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    typer.echo(f"lets: {line if len(line) <= _LONGEST else line[:_LONGEST] + '...'}", err=True)
     sys.exit(code)
