@@ -64,9 +64,9 @@ class GridRun:
             system(name)  # an unknown one is an error before anything is loaded
         self.recipe = args.recipe or grid.recipe
         self.changes = {"max_seq_length": args.max_length} if args.max_length else {}
-        rows = args.train_rows or grid.train_rows
+        rows = dict.fromkeys(self.tasks, args.train_rows) if args.train_rows else grid.train_rows
         self.experiments = {
-            task: Experiment.of_glue(task, args.data, rows, _files(args.file, task))
+            task: Experiment.of_glue(task, args.data, rows.get(task), _files(args.file, task))
             for task in self.tasks
         }
         encoder = Encoder.from_pretrained(args.encoder, device=args.device)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lets.baselines.base import SystemCost, SystemResult, SystemRun
+from lets.baselines.trace import search_trace
 from lets.config import ACCOUNTINGS
 from lets.cost import check_accounting
 from lets.metrics import policy_report
@@ -23,7 +26,8 @@ from lets.train.stages import (
 def lets_pc(run: SystemRun) -> SystemResult:
     """LeTS-(p,c) with the task's searched policy."""
     policy, seconds = searched_policy(run)
-    return fixed_policy(run, policy, seconds)
+    result = fixed_policy(run, policy, seconds)
+    return replace(result, details={"search": search_trace(run.search_folder)})
 
 
 def lets_g2(run: SystemRun) -> SystemResult:
