@@ -9,7 +9,20 @@ from __future__ import annotations
 import typer
 
 from lets import __version__
-from lets.cli import answer, bench, convert, demo, env, glue, ops, plan, report, train, validate
+from lets.cli import (
+    answer,
+    bench,
+    convert,
+    demo,
+    env,
+    glue,
+    ops,
+    plan,
+    report,
+    reproduce,
+    train,
+    validate,
+)
 from lets.cli.group import LetsGroup
 
 app = typer.Typer(
@@ -28,6 +41,7 @@ app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("report")(report.report)
 app.command("glue-submission")(glue.glue_submission)
+app.command("reproduce")(reproduce.reproduce)
 
 # The options of training are those of the ecosystem's scripts, which spell them with underscores.
 _TRAINING = {"token_normalize_func": lambda token: token.replace("_", "-")}
