@@ -13,6 +13,9 @@ ACCOUNTINGS = ("engine", "paper")
 DELTA_STARTS = ("zero", "pruned")
 POOLS = ("search", "f")
 EVAL_STRATEGIES = ("epoch", "steps", "no")
+# Of METHOD section 9: `pc` searched policy and mask; `c` a policy and whole matrices; `p` a mask on
+# the ordinary architecture.
+VARIANTS = ("pc", "c", "p")
 
 
 def _check(owner: object, rule: str, **ranges: tuple[float, float]) -> None:
@@ -115,6 +118,7 @@ class FinetuneConfig:
     learning_rate: float = 2e-5  # everything that has no rate of its own
     bias_learning_rate: float | None = 1e-3
     values_learning_rate: float | None = None
+    dense_learning_rate: float | None = None  # of whole matrices: LeTS-(c)
     head_learning_rate: float | None = None
     warmup_steps: int | None = None  # None: warmup_ratio of all steps
     warmup_ratio: float = 0.1
@@ -133,6 +137,7 @@ class FinetuneConfig:
         _check(self, "finetune", num_train_epochs=(0.0, 1e6), per_device_train_batch_size=_COUNT)
         _check(self, "finetune", learning_rate=_RATE, bias_learning_rate=_RATE)
         _check(self, "finetune", values_learning_rate=_RATE, head_learning_rate=_RATE)
+        _check(self, "finetune", dense_learning_rate=_RATE)
         _check(self, "finetune", warmup_steps=(0, 10**9), warmup_ratio=(0.0, 1.0))
         _check(self, "finetune", weight_decay=(0.0, 1.0), max_grad_norm=(0.0, 1e9))
         _check(self, "finetune", cache_bytes=(0, 1 << 60), save_steps=(0, 10**9))
@@ -174,6 +179,7 @@ class FitConfig:
     seed: int = 42
     max_seq_length: int = 128
     per_device_eval_batch_size: int = 32
+    variant: str = "pc"
     prune: PruneConfig = field(default_factory=PruneConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
@@ -182,6 +188,7 @@ class FitConfig:
     def __post_init__(self) -> None:
         _check(self, "fit", seed=(0, 2**31 - 1), max_seq_length=(2, 1 << 20))
         _check(self, "fit", per_device_eval_batch_size=_COUNT)
+        _check_choice("fit", "variant", self.variant, VARIANTS)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -181,25 +181,30 @@ def tail_vectors(hidden: int, intermediate: int) -> int:
     return 6 * hidden + intermediate
 
 
-def layer_params(shape: EncoderShape, case: LayerCase, nnz: LayerNnz) -> int:
+def layer_params(shape: EncoderShape, case: LayerCase, nnz: LayerNnz | None) -> int:
     """What a task stores for a layer: non-zeros, b_Q, b_V (softmax drops b_K), and the tail's."""
     if case is LayerCase.BYPASS:
         return 0
-    return (
-        nnz.total + 2 * shape.hidden_size + tail_vectors(shape.hidden_size, shape.intermediate_size)
-    )
+    weights = LayerNnz.full(shape) if nnz is None else nnz
+    vectors = tail_vectors(shape.hidden_size, shape.intermediate_size)
+    return weights.total + 2 * shape.hidden_size + vectors
 
 
 def layer_ops(
     shape: EncoderShape,
     case: LayerCase,
     seq_len: int,
-    nnz: LayerNnz,
+    nnz: LayerNnz | None,
     accounting: Accounting = "engine",
     batch: int = 1,
     itemsize: int = 4,
 ) -> list[OpCost]:
-    """The steps of one task's layer in an accounting, in order, with their costs."""
+    """The steps of one task's layer in an accounting, in order, with their costs.
+
+    Args:
+        nnz: Of its deltas; None: the layer's matrices are the task's own, so that there is no
+            delta to add, and nothing of the frozen products to reuse.
+    """
     steps: list[OpCost] = []
     hidden, inner, tokens = shape.hidden_size, shape.intermediate_size, batch * seq_len
 
@@ -208,7 +213,8 @@ def layer_ops(
 
     if case is LayerCase.BYPASS:
         return steps
-    cached = case in (LayerCase.P_ALL, LayerCase.P_CLS)
+    dense, nnz = nnz is None, nnz or LayerNnz()
+    cached = case in (LayerCase.P_ALL, LayerCase.P_CLS) and not dense
     cls_only = case in (LayerCase.P_CLS, LayerCase.F_CLS)
     if accounting == "engine" and cls_only:
         if not cached:
@@ -226,13 +232,13 @@ def layer_ops(
         return steps
     if not cached:
         add("linear", tokens=tokens, in_features=hidden, out_features=3 * hidden)
-    if cached or accounting == "engine":
+    if cached or (accounting == "engine" and not dense):
         add("delta_qkv", tokens=tokens, hidden=hidden, nnz=nnz.qkv, bias=2 * hidden)
     add("attention", batch=batch, seq_len=seq_len, hidden=hidden)
     if cls_only:
         add("cls_tail", rows=batch, hidden=hidden, intermediate=inner, nnz=0)
         return steps
-    deltas = nnz if accounting == "engine" else None
+    deltas = nnz if accounting == "engine" and not dense else None
     steps += full_tail_ops(shape, tokens, deltas, itemsize=itemsize)
     return steps
 
@@ -266,7 +272,7 @@ def layer_cost(
     shape: EncoderShape,
     case: LayerCase,
     seq_len: int,
-    nnz: LayerNnz,
+    nnz: LayerNnz | None,
     accounting: Accounting = "engine",
     batch: int = 1,
     itemsize: int = 4,

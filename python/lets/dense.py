@@ -6,7 +6,6 @@ Slow and obvious on purpose: what the engine is compared with, and what Delta-Pr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -77,10 +76,10 @@ def dense_layer(
 
 
 def merged_layers(model: Any) -> list[LayerWeights]:
-    """W^p + W^δ of every layer of a TaskModel; bypassed layers are the encoder's own."""
+    """W^p + W^δ, or W^f, of every layer of a TaskModel; bypassed layers are the encoder's own."""
     layers = [weights.plain() for weights in model.encoder.layers]
     for j in model.policy.live_layers:
-        layers[j] = _merge(model.task_layer(j))
+        layers[j] = model.layers[str(j)].merged().weights
     return layers
 
 
@@ -89,15 +88,3 @@ def evaluate_densely(model: Any, batch: TokenBatch) -> Tensor:
     policy = model.policy
     p_input, p_pool = ([float(s == "f") for s in text] for text in (policy.input, policy.pool))
     return dense_forward(model.encoder, merged_layers(model), p_input, p_pool, model.head, batch)
-
-
-def _merge(layer: Any) -> LayerWeights:
-    weights = layer.frozen.weights.plain()
-    changes = {f"{name}_weight": layer.delta(name).to_dense()[0] for name in layer.layouts}
-    own = layer.own()
-    merged = {name: getattr(weights, name) + change for name, change in changes.items()}
-    zeros = torch.zeros_like(layer.query_bias_delta)
-    bias = torch.cat([layer.query_bias_delta, zeros, layer.value_bias_delta])
-    merged["qkv_bias"] = weights.qkv_bias + bias
-    rest = (f.name for f in fields(weights) if f.name not in merged)
-    return LayerWeights(**merged, **{name: getattr(own, name)[0] for name in rest})

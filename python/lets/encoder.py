@@ -50,6 +50,8 @@ class Encoder:
         fingerprint: sha256 over names, dtypes, shapes and bytes of the weights as they were loaded.
         max_length: The longest input in tokens.
         type_vocab_size: 0 where token types are ignored.
+        pooler: Weight and bias of the checkpoint's pooler, where it has one; the frozen encoder
+            does not use it, an ordinary classifier starts from it.
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class Encoder:
             FrozenLayer(weights, self.shape.num_heads, self.eps, self.position_bias)
             for weights in self.layers
         ]
+        pooler = getattr(getattr(parts, "pooler", None), "dense", None)
+        self.pooler: dict[str, Tensor] | None = None if pooler is None else pooler.state_dict()
         self._embeddings = parts.embeddings.to(self.device, dtype)
         projection = getattr(parts, "embeddings_project", None)
         self._project = None if projection is None else projection.to(self.device, dtype)
@@ -113,6 +117,8 @@ class Encoder:
                     output_loading_info=True,
                 )
                 _check_complete(loaded, source)
+                if any(str(name).startswith("pooler.") for name in loaded["missing_keys"]):
+                    model.pooler = None  # a random one
                 tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         except LetsError:
             raise

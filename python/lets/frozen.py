@@ -35,14 +35,18 @@ class FrozenNeeds:
         )
 
     @classmethod
-    def of(cls, policy: Policy) -> FrozenNeeds:
-        """What one task reads."""
-        cases = policy.cases
+    def of(cls, policy: Policy, dense: bool = False) -> FrozenNeeds:
+        """What one task reads.
+
+        Args:
+            dense: Whether its layers are all its own (LeTS-(c)): frozen products are of no use.
+        """
+        cases, products = policy.cases, frozenset() if dense else policy.frozen_qkv
         return cls(
             hidden=frozenset(j - 1 for j in policy.frozen_qkv),
             pooled=frozenset(j for j, letter in enumerate(policy.pool) if letter == "p"),
-            qkv=frozenset(j for j in policy.frozen_qkv if cases[j] is LayerCase.P_ALL),
-            cls_qkv=frozenset(j for j in policy.frozen_qkv if cases[j] is LayerCase.P_CLS),
+            qkv=frozenset(j for j in products if cases[j] is LayerCase.P_ALL),
+            cls_qkv=frozenset(j for j in products if cases[j] is LayerCase.P_CLS),
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The task head: the [CLS] rows of all layers, read in order by a small LSTM (METHOD section 5)."""
+"""Task heads, from pooled [CLS] rows to logits: layer by layer (METHOD section 5), or the last."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lets.errors import LetsError
 from lets.shape import head_sizes
 
 
@@ -23,6 +24,8 @@ class LayerwiseHead(nn.Module):
         lstm: Width of one direction; default H/6 to the nearest multiple of 8.
     """
 
+    kind = "layerwise"
+
     def __init__(
         self,
         num_layers: int,
@@ -37,11 +40,7 @@ class LayerwiseHead(nn.Module):
         self.num_layers, self.hidden, self.num_labels = num_layers, hidden, num_labels
         self.projection_size = default_projection if projection is None else projection
         self.lstm_size = default_lstm if lstm is None else lstm
-        for name in ("num_layers", "hidden", "num_labels", "projection_size", "lstm_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"LayerwiseHead: {name} must be positive, got {getattr(self, name)}"
-                )
+        _check_positive(self, "num_layers", "hidden", "num_labels", "projection_size", "lstm_size")
         self.projection = nn.Linear(hidden, self.projection_size)
         self.lstm = nn.LSTM(
             self.projection_size, self.lstm_size, batch_first=True, bidirectional=True
@@ -51,11 +50,7 @@ class LayerwiseHead(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Logits [B, C] of pooled [CLS] rows [B, L, H], bottom layer first."""
-        if pooled.dim() != 3 or pooled.shape[1:] != (self.num_layers, self.hidden):
-            raise ValueError(
-                f"LayerwiseHead: pooled must have shape [B, {self.num_layers}, {self.hidden}], "
-                f"got {list(pooled.shape)}"
-            )
+        _check_pooled(self, pooled, self.num_layers)
         _, (last, _) = self.lstm(self.projection(pooled))
         return self.classifier(self.dropout(torch.cat([last[0], last[1]], dim=-1)))
 
@@ -69,3 +64,67 @@ class LayerwiseHead(nn.Module):
             "lstm": self.lstm_size,
             "dropout": self.dropout.p,
         }
+
+
+class PoolerHead(nn.Module):
+    """The ordinary classifier: the last layer's [CLS] row, a dense layer with tanh, dropout.
+
+    Args:
+        num_labels: Number of classes, or 1 for regression.
+    """
+
+    kind = "pooler"
+
+    def __init__(self, hidden: int, num_labels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.hidden, self.num_labels = hidden, num_labels
+        _check_positive(self, "hidden", "num_labels")
+        self.dense = nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(hidden, num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Logits [B, C] of pooled [CLS] rows [B, L, H]; only the last of them is read."""
+        _check_pooled(self, pooled, None)
+        return self.classifier(self.dropout(torch.tanh(self.dense(pooled[:, -1]))))
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that build this head again: PoolerHead(**config)."""
+        return {"hidden": self.hidden, "num_labels": self.num_labels, "dropout": self.dropout.p}
+
+
+Head = LayerwiseHead | PoolerHead
+HEADS: dict[str, type[LayerwiseHead] | type[PoolerHead]] = {
+    head.kind: head for head in (LayerwiseHead, PoolerHead)
+}
+
+
+def build_head(kind: str, config: dict[str, Any]) -> Head:
+    """A head by its kind and the arguments that `config` gave."""
+    if kind not in HEADS:
+        raise LetsError(f"head must be one of {', '.join(HEADS)}, got {kind!r}")
+    return HEADS[kind](**config)
+
+
+def copy_head(head: Head) -> Head:
+    """The same head in evaluation mode, with parameters of its own."""
+    with torch.random.fork_rng(devices=[]):
+        copy = build_head(head.kind, head.config())
+    copy.load_state_dict(head.state_dict())
+    return copy.eval()
+
+
+def _check_positive(head: nn.Module, *names: str) -> None:
+    for name in names:
+        value = getattr(head, name)
+        if value < 1:
+            raise ValueError(f"{type(head).__name__}: {name} must be positive, got {value}")
+
+
+def _check_pooled(head: Any, pooled: Tensor, rows: int | None) -> None:
+    found = tuple(pooled.shape)
+    if len(found) != 3 or found[2] != head.hidden or rows not in (None, found[1]):
+        raise ValueError(
+            f"{type(head).__name__}: pooled must have shape [B, {rows or 'L'}, {head.hidden}], "
+            f"got {list(found)}"
+        )

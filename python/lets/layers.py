@@ -222,6 +222,31 @@ def cls_layer(x: Tensor, key_mask: Tensor | None, layer: FrozenLayer, own: OwnLa
     return row_tail(own_context(q, x, key_mask, layer, own), row, layer, own)
 
 
+def trained_cls_layer(
+    x: Tensor, key_mask: Tensor | None, layer: FrozenLayer, own: OwnLayer
+) -> Tensor:
+    """`cls_layer` without deltas, differentiable in the layer's matrices, which are being trained.
+
+    The fused ops take frozen matrices alone, so keys and values are formed. [1, B, S, H] ->
+    [1, B, H]
+    """
+    hidden, length, row = layer.hidden_size, x.shape[2], x[:, :, :1]
+    key, value = (_heads(part, layer) for part in project_key_value(x, layer).split(hidden, -1))
+    query = _heads(project_query(row, layer), layer)
+    mask = None if key_mask is None else key_mask[None, :, None, None]
+    bias = layer.cls_score_bias(length)
+    if bias is not None:
+        bias = bias[:, None]
+        mask = bias if mask is None else torch.where(mask, bias, -torch.inf)
+    ctx = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return full_tail(ctx.transpose(2, 3).flatten(3), row, layer, own)[:, :, 0]
+
+
+def _heads(x: Tensor, layer: FrozenLayer) -> Tensor:
+    """[T, B, S, H] -> [T, B, A, S, H / A]"""
+    return x.unflatten(-1, (layer.num_heads, -1)).transpose(2, 3)
+
+
 # --- the parts of a layer; a plan's steps are these ---
 
 

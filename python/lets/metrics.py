@@ -6,12 +6,12 @@ policy (full fine-tuning, frozen bottom, appended top) are built here into the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lets.cost import Accounting, dense_layer_cost, encoder_flops
 from lets.errors import LetsError
-from lets.nnz import LayerNnz
+from lets.nnz import TaskNnz
 from lets.policy import Policy
 from lets.policy_cost import FrozenCost, TaskCost, frozen_cost, task_cost
 from lets.shape import EncoderShape, layer_parameters
@@ -144,16 +144,17 @@ def policy_report(
     shape: EncoderShape,
     policies: Sequence[Policy],
     seq_len: int,
-    nnz: float | Sequence[Mapping[int, LayerNnz]],
+    nnz: float | Sequence[TaskNnz] | None,
     accounting: Accounting = "engine",
     num_labels: int | Sequence[int] = 2,
 ) -> PolicyReport:
     """Everything that is known of a set of tasks before anything runs.
 
     Args:
-        nnz: One density for all tasks, or the counted non-zeros of each task's live layers.
+        nnz: One density for all tasks, or the counted non-zeros of each task's live layers; None:
+            live layers are dense (LeTS-(c)).
     """
-    counts: Sequence[float | Mapping[int, LayerNnz]]
+    counts: Sequence[float | TaskNnz | None]
     counts = nnz if isinstance(nnz, Sequence) else [nnz] * len(policies)
     labels = num_labels if isinstance(num_labels, Sequence) else [num_labels] * len(policies)
     costs = tuple(

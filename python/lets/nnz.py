@@ -55,6 +55,10 @@ class LayerNnz:
         return cls(query, key, value, *(int(crow[name][-1]) for name in ("out", "up", "down")))
 
 
+# By live layer; None: the layer has matrices of its own, not deltas (LeTS-(c)).
+TaskNnz = Mapping[int, LayerNnz | None]
+
+
 def kept_weights(density: float, num_weights: int) -> int:
     """k = density × number of masked weights, halves rounded up, never 0 of something."""
     if not 0.0 < density <= 1.0:
@@ -90,11 +94,17 @@ def layer_nnz(shape: EncoderShape, density: float) -> LayerNnz:
 
 
 def policy_nnz(
-    shape: EncoderShape, policy: Policy, density: float | Mapping[int, LayerNnz]
-) -> dict[int, LayerNnz]:
-    """Non-zeros of each live layer, from a density or checked and returned as they were counted."""
+    shape: EncoderShape, policy: Policy, density: float | TaskNnz | None
+) -> dict[int, LayerNnz | None]:
+    """Non-zeros of each live layer, from a density or checked and returned as they were counted.
+
+    Args:
+        density: None: every live layer is dense (LeTS-(c)).
+    """
+    if density is None:
+        return dict.fromkeys(policy.live_layers)
     if not isinstance(density, Mapping):
-        return spread(shape, policy.live_layers, density)
+        return dict(spread(shape, policy.live_layers, density))
     missing = sorted(set(policy.live_layers) - set(density))
     if missing:
         raise LetsError(f"cost: nnz must be given for every live layer, got none for {missing}")

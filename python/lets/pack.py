@@ -1,7 +1,7 @@
 """Task packs: a task as a folder of JSON and safetensors, validated as a whole before it is used.
 
 lets_config.json         what the task is; checksums of every tensor and of itself; samples
-lets_delta.safetensors   deltas, biases, LayerNorms, head
+lets_delta.safetensors   deltas (of LeTS-(c): matrices in full), biases, LayerNorms, head
 README.md                model card
 """
 
@@ -45,7 +45,7 @@ def save_pack(
         encoder: The encoder that the task was trained on.
         samples: Inputs to store with their logits, for `lets validate`; default: two sentences.
             At most 100, of at most 10,000 characters each.
-        dtype: Of the stored delta values.
+        dtype: Of the stored delta values, or matrices.
         results: Scores to store for people, e.g. {"dev accuracy": 0.93}.
     """
     path = Path(path)
@@ -69,7 +69,7 @@ def save_pack(
             **_sizes(encoder),
         },
         policy=task.policy,
-        head={"type": "layerwise", **task.head.config()},
+        head={"type": task.head.kind, **task.head.config()},
         labels=tuple(task.labels),
         problem_type=task.problem_type,
         metric=task.metric,
@@ -78,6 +78,7 @@ def save_pack(
         tensors={n: (TensorInfo.of(t), sha256_of_tensor(t)) for n, t in tensors.items()},
         samples=(),
         results=dict(results or {}),
+        dense=task.dense is not None,
     )
     stored = build_task(config, tensors)  # what a reader will get, rounded and checked
     inputs = list(samples) or [(text, text) if task.is_pair else text for text in _SAMPLES]

@@ -10,6 +10,7 @@ from typing import Any
 
 from lets.errors import LetsError
 from lets.files import sha256_of_json
+from lets.heads import LayerwiseHead, PoolerHead
 from lets.policy import Policy
 from lets.safe_reader import DTYPES, TensorInfo
 from lets.scores import PROBLEM_TYPES, check_metric
@@ -21,7 +22,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAX_SAMPLES, MAX_SAMPLE_CHARS = 100, 10_000  # what a stranger's pack may ask `lets validate` to do
 _MAX_SIZE = 1 << 16  # of any width: columns are uint16
-_HEAD = ("num_layers", "hidden", "num_labels", "projection", "lstm", "dropout")
+_HEADS = {
+    LayerwiseHead.kind: ("num_layers", "hidden", "num_labels", "projection", "lstm", "dropout"),
+    PoolerHead.kind: ("hidden", "num_labels", "dropout"),
+}
+_DELTAS = ("sparse", "dense")
 _SIZES = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
 
 
@@ -45,9 +50,11 @@ class PackConfig:
     Args:
         encoder: source, revision, fingerprints of weights and tokenizer, and sizes of the encoder
             it was trained on.
-        head: Arguments of LayerwiseHead.
+        policy: Of one chain where the head is the pooler (LeTS-(p)); the file then names none.
+        head: `type`, a key of `lets.heads.HEADS`, and its arguments.
         tensors: dtype, shape and sha256 of every tensor of lets_delta.safetensors.
         results: Scores of the training run, by name; for people.
+        dense: Whether matrices are stored in full (LeTS-(c)), not as sparse deltas.
     """
 
     name: str
@@ -62,6 +69,7 @@ class PackConfig:
     tensors: dict[str, tuple[TensorInfo, str]]
     samples: tuple[Sample, ...]
     results: dict[str, float]
+    dense: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """JSON, with its own checksum."""
@@ -78,14 +86,14 @@ class PackConfig:
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
             "encoder": self.encoder,
-            "policy": self.policy.to_dict(),
+            "policy": None if self.head["type"] == PoolerHead.kind else self.policy.to_dict(),
             "head": self.head,
             "labels": list(self.labels),
             "problem_type": self.problem_type,
             "metric": self.metric,
             "max_length": self.max_length,
             "is_pair": self.is_pair,
-            "delta": "sparse",
+            "delta": _DELTAS[self.dense],
             "results": self.results,
             "samples": samples,
             "tensors": tensors,
@@ -111,12 +119,11 @@ class PackConfig:
             "problem_type", "metric", "max_length", "is_pair", "delta", "results", "samples",
             "tensors", "checksum",
         )  # fmt: skip
-        if data["delta"] != "sparse":
-            raise LetsError(f"delta must be 'sparse', got {data['delta']!r}")
+        if data["delta"] not in _DELTAS:
+            raise LetsError(f"delta must be one of {', '.join(_DELTAS)}, got {data['delta']!r}")
         name = check_task_name(data["name"])
         encoder, head = _encoder(data["encoder"]), _head(data["head"])
-        policy = Policy.from_dict(data["policy"])
-        policy.check_num_layers(encoder["num_layers"], str(encoder["source"]))
+        policy = _policy(data["policy"], encoder, head["type"])
         labels = tuple(fields.get("labels", list))
         problem_type = fields.get("problem_type", str)
         if problem_type not in PROBLEM_TYPES:
@@ -131,7 +138,7 @@ class PackConfig:
             "num_labels": len(labels) or 1,
         }
         for key, value in wanted.items():
-            if head[key] != value:
+            if head.get(key, value) != value:
                 raise LetsError(f"head.{key} must be {value}, got {head[key]}")
         is_pair = fields.get("is_pair", bool)
         samples = tuple(
@@ -147,7 +154,7 @@ class PackConfig:
             fields.size("max_length", minimum=3), is_pair,
             {key: _tensor(entry, f"tensors.{key}") for key, entry in
              fields.get("tensors", dict).items()},
-            samples, results,
+            samples, results, data["delta"] == "dense",
         )  # fmt: skip
 
 
@@ -218,12 +225,23 @@ def _encoder(data: Any) -> dict[str, Any]:
     return dict(data)
 
 
+def _policy(data: Any, encoder: Mapping[str, Any], head: str) -> Policy:
+    """The policy, which a pack with the pooler's head does not name: it is one chain."""
+    if (data is None) != (head == PoolerHead.kind):
+        rule = "null" if data is not None else "an object"
+        raise LetsError(f"policy must be {rule} with a head of type {head!r}")
+    if data is None:
+        return Policy.chain(encoder["num_layers"])
+    return Policy.from_dict(data).check_num_layers(encoder["num_layers"], str(encoder["source"]))
+
+
 def _head(data: Any) -> dict[str, Any]:
     fields = _Fields(data, "head")
-    fields.only("type", *_HEAD)
-    if data["type"] != "layerwise":
-        raise LetsError(f"head.type must be 'layerwise', got {data['type']!r}")
-    for name in _HEAD[:-1]:
+    kind = data.get("type")
+    if not isinstance(kind, str) or kind not in _HEADS:
+        raise LetsError(f"head.type must be one of {', '.join(_HEADS)}, got {kind!r}")
+    fields.only("type", *_HEADS[kind])
+    for name in _HEADS[kind][:-1]:
         fields.size(name)
     if not 0.0 <= _number(data["dropout"], "head.dropout") < 1.0:
         raise LetsError(f"head.dropout must be in [0, 1), got {data['dropout']}")

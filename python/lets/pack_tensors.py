@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from lets.delta import MATRICES, SparseDelta
 from lets.errors import LetsError
-from lets.heads import LayerwiseHead
+from lets.heads import Head, build_head
 from lets.pack_config import PackConfig
 from lets.safe_reader import TensorInfo
 from lets.task import Task
 from lets.task_layer import VECTOR_DELTAS
 
 _PARTS = ("crow_indices", "col_indices", "values")
+_DENSE = "weight"  # of a matrix W^f in full
+_FLOATS = ("F32", "F16", "BF16")
 
 
 def task_tensors(task: Task, dtype: torch.dtype) -> dict[str, Tensor]:
     """All tensors of a task under their names in the file."""
     tensors: dict[str, Tensor] = {}
-    for j in sorted(task.deltas):
+    for j in task.policy.live_layers:
         for matrix in MATRICES:
-            tensors |= task.deltas[j][matrix].to_tensors(f"layers.{j}.{matrix}", dtype)
+            prefix = f"layers.{j}.{matrix}"
+            if task.dense is None:
+                tensors |= task.deltas[j][matrix].to_tensors(prefix, dtype)
+            else:
+                tensors[f"{prefix}.{_DENSE}"] = task.dense[j][matrix].to(dtype)
         for name in VECTOR_DELTAS:
             tensors[f"layers.{j}.{name}"] = task.vectors[j][name].float()
     tensors |= {f"head.{name}": t.float() for name, t in task.head.state_dict().items()}
@@ -52,6 +57,9 @@ def check_table(config: PackConfig) -> None:
     for j in config.policy.live_layers:
         for matrix, (rows, columns) in _matrix_shapes(config).items():
             prefix = f"layers.{j}.{matrix}"
+            if config.dense:
+                take(f"{prefix}.{_DENSE}", _FLOATS, (rows, columns))
+                continue
             take(f"{prefix}.crow_indices", ("I32",), (rows + 1,))
             nnz = take(f"{prefix}.col_indices", ("U16",), None).shape
             if len(nnz) != 1 or nnz[0] > rows * columns:
@@ -59,7 +67,7 @@ def check_table(config: PackConfig) -> None:
                     f"tensors.{prefix}.col_indices must have at most {rows * columns} entries, "
                     f"got {list(nnz)}"
                 )
-            take(f"{prefix}.values", ("F32", "F16", "BF16"), nnz)
+            take(f"{prefix}.values", _FLOATS, nnz)
     if found:
         raise LetsError(f"tensors.{min(found)} is unknown")
 
@@ -67,19 +75,19 @@ def check_table(config: PackConfig) -> None:
 def build_task(config: PackConfig, tensors: Mapping[str, Tensor]) -> Task:
     """The task that a checked table's tensors make; raises for what a kernel must not see."""
     _check_finite(tensors)
-    deltas = {
-        j: {
-            matrix: SparseDelta.from_tensors(tensors, f"layers.{j}.{matrix}", shape)
-            for matrix, shape in _matrix_shapes(config).items()
-        }
-        for j in config.policy.live_layers
-    }
-    vectors = {
-        j: {name: tensors[f"layers.{j}.{name}"] for name in VECTOR_DELTAS}
-        for j in config.policy.live_layers
-    }
+    live, shapes = config.policy.live_layers, _matrix_shapes(config)
+    deltas, dense = {}, {}
+    for j in live:
+        if config.dense:
+            dense[j] = {matrix: tensors[f"layers.{j}.{matrix}.{_DENSE}"] for matrix in shapes}
+        else:
+            deltas[j] = {
+                matrix: SparseDelta.from_tensors(tensors, f"layers.{j}.{matrix}", shape)
+                for matrix, shape in shapes.items()
+            }
+    vectors = {j: {name: tensors[f"layers.{j}.{name}"] for name in VECTOR_DELTAS} for j in live}
     with torch.random.fork_rng(devices=[]):
-        head = LayerwiseHead(**_head_arguments(config))
+        head = _new_head(config)
     prefix = "head."
     head.load_state_dict(
         {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
@@ -87,6 +95,7 @@ def build_task(config: PackConfig, tensors: Mapping[str, Tensor]) -> Task:
     return Task(
         config.name, config.policy, deltas, vectors, head.eval(), config.labels,
         config.problem_type, config.metric, config.max_length, config.is_pair,
+        dense if config.dense else None,
     )  # fmt: skip
 
 
@@ -110,13 +119,14 @@ def _dense_shapes(config: PackConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
         for name in VECTOR_DELTAS:
             yield f"layers.{j}.{name}", _vector_shape(config, name)
     with torch.device("meta"):  # sizes alone: nothing is allocated on the word of a file
-        head = LayerwiseHead(**_head_arguments(config))
+        head = _new_head(config)
     for name, tensor in head.state_dict().items():
         yield f"head.{name}", tuple(tensor.shape)
 
 
-def _head_arguments(config: PackConfig) -> dict[str, Any]:
-    return {name: value for name, value in config.head.items() if name != "type"}
+def _new_head(config: PackConfig) -> Head:
+    arguments = {name: value for name, value in config.head.items() if name != "type"}
+    return build_head(config.head["type"], arguments)
 
 
 def _check_finite(tensors: Mapping[str, Tensor]) -> None:

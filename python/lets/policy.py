@@ -178,6 +178,11 @@ class Policy:
         )
 
     @classmethod
+    def chain(cls, num_layers: int) -> Policy:
+        """The ordinary architecture: every layer the task's own, on the one below (LeTS-(p))."""
+        return cls.preset("g-1", num_layers)
+
+    @classmethod
     def from_spec(cls, spec: str, num_layers: int, encoder: str = "the encoder") -> Policy:
         """A preset's name or the path of a JSON file, checked against the encoder's layers."""
         if spec == "fig2b" or _group_count(spec) is not None:

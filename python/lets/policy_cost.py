@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lets.cost import Accounting, Cost, dense_layer_cost, layer_cost, op_cost
-from lets.nnz import LayerNnz, policy_nnz
+from lets.nnz import LayerNnz, TaskNnz, policy_nnz
 from lets.policy import LayerCase, Policy
 from lets.shape import EncoderShape, head_sizes
 
@@ -29,7 +29,7 @@ def task_cost(
     shape: EncoderShape,
     policy: Policy,
     seq_len: int,
-    nnz: float | Mapping[int, LayerNnz],
+    nnz: float | TaskNnz | None,
     accounting: Accounting = "engine",
     num_labels: int = 2,
     batch: int = 1,
@@ -38,7 +38,8 @@ def task_cost(
     """What a task adds, frozen layers aside.
 
     Args:
-        nnz: The density of the masks, or the counted non-zeros of each live layer.
+        nnz: The density of the masks, or the counted non-zeros of each live layer; None: dense
+            live layers (LeTS-(c)).
     """
     policy.check_num_layers(shape.num_layers, shape.name)
     counts = policy_nnz(shape, policy, nnz)
@@ -47,7 +48,8 @@ def task_cost(
         for j, case in enumerate(policy.cases)
     )
     head = head_cost(shape, num_labels, accounting, batch, itemsize)
-    return TaskCost(policy, layers, head, sum(count.total for count in counts.values()))
+    kept = sum(count.total for count in counts.values() if count is not None)
+    return TaskCost(policy, layers, head, kept)
 
 
 def head_cost(
@@ -70,8 +72,24 @@ def head_cost(
         op_cost("lstm", steps=rows, in_features=projection, hidden=lstm, itemsize=itemsize),
         _with_bias("linear", batch, 2 * lstm, num_labels, itemsize),
     )
-    total = Cost.total(steps)
-    return total if accounting == "engine" else Cost(0, 0, total.params)
+    return _counted(Cost.total(steps), accounting)
+
+
+def pooler_cost(
+    shape: EncoderShape,
+    num_labels: int,
+    accounting: Accounting = "engine",
+    batch: int = 1,
+    itemsize: int = 4,
+) -> Cost:
+    """The ordinary classifier on the last [CLS] row; the paper counts no FLOPs."""
+    hidden = shape.hidden_size
+    dense = _with_bias("linear", batch, hidden, hidden, itemsize)
+    return _counted(dense + _with_bias("linear", batch, hidden, num_labels, itemsize), accounting)
+
+
+def _counted(head: Cost, accounting: Accounting) -> Cost:
+    return head if accounting == "engine" else Cost(0, 0, head.params)
 
 
 def _with_bias(op: str, tokens: int, in_features: int, out_features: int, itemsize: int) -> Cost:

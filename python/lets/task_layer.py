@@ -1,8 +1,12 @@
-"""TaskLayer: what one task trains of one layer, as parameters that start at the frozen encoder."""
+"""What one task trains of one layer, as parameters that start at the frozen encoder.
+
+`TaskLayer`: sparse changes of the matrices. `DenseTaskLayer` (LeTS-(c)): whole matrices.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +15,7 @@ from torch import Tensor, nn
 from lets.delta import MATRICES, SparseDelta, matrix_shapes
 from lets.errors import LetsError
 from lets.layers import TAIL_VECTORS, FrozenLayer, OwnLayer
+from lets.weights import LayerWeights
 from lets_ext import Delta, DeltaLayout
 
 # Parameters are the changes; layers get whole vectors of the tail. There is no key bias, to which
@@ -22,7 +27,41 @@ VECTOR_DELTAS = (
 )
 
 
-class TaskLayer(nn.Module):
+class _OwnVectors(nn.Module):
+    """Changes of a layer's biases and LayerNorms, which every kind of task trains."""
+
+    query_bias_delta: Tensor
+    value_bias_delta: Tensor
+
+    def __init__(self, frozen: FrozenLayer) -> None:
+        super().__init__()
+        self.frozen = frozen
+        for name in VECTOR_DELTAS:
+            length = _vector_length(frozen, name)
+            zeros = frozen.weights.out_bias.new_zeros(length)
+            self.register_parameter(name, nn.Parameter(zeros))
+
+    @property
+    def qkv_bias_delta(self) -> Tensor:
+        """That of the stacked projections; the keys' is 0. [3H]"""
+        zeros = torch.zeros_like(self.query_bias_delta)
+        return torch.cat([self.query_bias_delta, zeros, self.value_bias_delta])
+
+    def tail_vectors(self) -> dict[str, Tensor]:
+        """Frozen vector plus change of everything after the attention."""
+        weights = self.frozen.weights
+        return {
+            name: getattr(weights, name) + getattr(self, f"{name}_delta") for name in TAIL_VECTORS
+        }
+
+    @torch.no_grad()
+    def take(self, named: Mapping[str, Tensor]) -> None:
+        """Set parameters to copies of tensors of their names."""
+        for name, tensor in named.items():
+            getattr(self, name).copy_(tensor)
+
+
+class TaskLayer(_OwnVectors):
     """Sparse changes of the matrices at fixed masks, dense changes of biases and LayerNorms.
 
     Args:
@@ -33,8 +72,6 @@ class TaskLayer(nn.Module):
     """
 
     qkv_values: Tensor
-    query_bias_delta: Tensor
-    value_bias_delta: Tensor
 
     def __init__(
         self,
@@ -42,8 +79,8 @@ class TaskLayer(nn.Module):
         masks: Mapping[str, DeltaLayout | Tensor],
         cls_only: bool = False,
     ) -> None:
-        super().__init__()
-        self.frozen, self.cls_only = frozen, cls_only
+        super().__init__(frozen)
+        self.cls_only = cls_only
         unknown = sorted(set(masks) - set(MATRICES))
         if unknown:
             raise LetsError(f"masks must be of {', '.join(MATRICES)}, got {', '.join(unknown)}")
@@ -54,9 +91,6 @@ class TaskLayer(nn.Module):
             self.layouts[name] = layout
             values = nn.Parameter(weights.out_bias.new_zeros(layout.nnz))
             self.register_parameter(f"{name}_values", values)
-        for name in VECTOR_DELTAS:
-            length = _vector_length(frozen, name)
-            self.register_parameter(name, nn.Parameter(weights.out_bias.new_zeros(length)))
         self._projections = _split_projections(self.layouts["qkv"]) if cls_only else None
 
     def delta(self, matrix: str) -> Delta:
@@ -64,16 +98,10 @@ class TaskLayer(nn.Module):
 
     def own(self) -> OwnLayer:
         """The layer as `lets.layers` takes it, with T = 1; differentiable in the parameters."""
-        weights = self.frozen.weights
-        vectors: dict[str, Any] = {
-            name: (getattr(weights, name) + getattr(self, f"{name}_delta"))[None]
-            for name in TAIL_VECTORS
-        }
+        vectors: dict[str, Any] = {name: v[None] for name, v in self.tail_vectors().items()}
         tail: dict[str, Any] = {name: self.delta(name) for name in ("out", "up", "down")}
-        query_bias, value_bias = self.query_bias_delta, self.value_bias_delta
         if self._projections is None:
-            zeros = torch.zeros_like(query_bias)
-            bias = torch.cat([query_bias, zeros, value_bias])[None]
+            bias = self.qkv_bias_delta[None]
             return OwnLayer(**vectors, **tail, qkv=self.delta("qkv"), qkv_bias_delta=bias)
         layouts, sizes = self._projections
         values = self.qkv_values.split(sizes)
@@ -83,17 +111,55 @@ class TaskLayer(nn.Module):
             **vectors,
             **tail,
             **parts,
-            query_bias_delta=query_bias[None],
-            value_bias_delta=value_bias[None],
+            query_bias_delta=self.query_bias_delta[None],
+            value_bias_delta=self.value_bias_delta[None],
         )
+
+    def merged(self) -> FrozenLayer:
+        """The layer with W^p + W^δ in full; differentiable in the parameters."""
+        weights = self.frozen.weights.plain()
+        changes = {name: self.delta(name).to_dense()[0] for name in MATRICES}
+        matrices = {f"{n}_weight": getattr(weights, f"{n}_weight") + d for n, d in changes.items()}
+        return _complete(self, matrices)
 
     def load(self, deltas: Mapping[str, SparseDelta], vectors: Mapping[str, Tensor]) -> None:
         """Take over values (the layouts must be those of the masks) and vectors."""
-        with torch.no_grad():
-            for name, delta in deltas.items():
-                getattr(self, f"{name}_values").copy_(delta.values)
-            for name, vector in vectors.items():
-                getattr(self, name).copy_(vector)
+        self.take({f"{name}_values": delta.values for name, delta in deltas.items()})
+        self.take(vectors)
+
+
+class DenseTaskLayer(_OwnVectors):
+    """Whole matrices W^f, and the same changes of biases and LayerNorms as in a sparse layer.
+
+    Args:
+        frozen: The encoder's layer that the task starts from; its matrices are copied.
+    """
+
+    def __init__(self, frozen: FrozenLayer) -> None:
+        super().__init__(frozen)
+        weights = frozen.weights.plain()
+        for name in MATRICES:
+            weight = getattr(weights, f"{name}_weight").detach().clone()
+            self.register_parameter(f"{name}_dense", nn.Parameter(weight))
+
+    def merged(self) -> FrozenLayer:
+        """The layer as `lets.layers` takes a frozen one; differentiable in the parameters."""
+        return _complete(
+            self, {f"{name}_weight": getattr(self, f"{name}_dense") for name in MATRICES}
+        )
+
+    def load(self, matrices: Mapping[str, Tensor], vectors: Mapping[str, Tensor]) -> None:
+        """Take over W^f and the vectors."""
+        self.take({f"{name}_dense": matrix for name, matrix in matrices.items()})
+        self.take(vectors)
+
+
+def _complete(layer: _OwnVectors, matrices: dict[str, Tensor]) -> FrozenLayer:
+    weights = layer.frozen.weights
+    own = LayerWeights(
+        **matrices, **layer.tail_vectors(), qkv_bias=weights.qkv_bias + layer.qkv_bias_delta
+    )
+    return replace(layer.frozen, weights=own, plain_qkv_weight=None)
 
 
 def _vector_length(frozen: FrozenLayer, name: str) -> int:

@@ -213,7 +213,7 @@ HOSTILE_CONFIGS = {
     "schema_version must be 1, got 2": swap("schema_version", 2),
     "extra is unknown": swap("extra", 1),
     "metric is missing": lambda c: {k: v for k, v in c.items() if k != "metric"},
-    "delta must be 'sparse'": swap("delta", "dense"),
+    "delta must be one of sparse, dense": swap("delta", "ternary"),
     "name must be 1 to 100 letters": swap("name", "../../etc/passwd"),
     "policy: input must hold only": swap("policy", {"input": "pxf", "pool": "pff"}),
     "policy: input and pool must have 3 letters": swap("policy", {"input": "pp", "pool": "pf"}),

@@ -99,6 +99,7 @@ class RunOptions:
     recipe: str = option("paper, small (default), demo, or a JSON file.", "small")
     seed: int | None = option("Seed of everything random.")
     max_seq_length: int | None = option("Longest text, in tokens.")
+    variant: str | None = option("pc (default), c (no mask) or p (no search) of LeTS.")
     density: float | None = option("Kept share of the masked weights.")
     groups: int | None = option("Layer groups that do not read each other (LeTS-G).")
     num_train_epochs: float | None = option("Epochs of the (final) fine-tuning.")

@@ -49,7 +49,7 @@ def read_config(options: RunOptions, task_name: str | None = None, full: bool = 
     config = load_recipe(options.recipe, task_name)
     stage = "full" if full else "finetune"
     raw: dict[str, Any] = {"prune": {}, "search": {}, "finetune": {}, "full": {}}
-    for name in ("seed", "max_seq_length"):
+    for name in ("seed", "max_seq_length", "variant"):
         if getattr(options, name) is not None:
             raw[name] = getattr(options, name)
     for name in ("num_train_epochs", "learning_rate"):

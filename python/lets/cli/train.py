@@ -20,6 +20,12 @@ PolicyOption = Annotated[
     ),
 ]
 MaskOption = Annotated[str, typer.Option(help="mask.safetensors that `lets prune` wrote.")]
+NoMaskOption = Annotated[
+    str | None,
+    typer.Option(
+        help="mask.safetensors that `lets prune` wrote; none with --variant c.", show_default=False
+    ),
+]
 
 
 @with_options(DataOptions, RunOptions)
@@ -42,6 +48,8 @@ def fit(
 
     if method not in ("lets", "full"):
         raise LetsError(f"--method: must be lets or full, got {method!r}")
+    if method == "full" and run.variant is not None:
+        raise LetsError("--variant: is of --method lets; leave one of them out")
     if method == "full" and policy is not None:
         raise LetsError("--policy: full fine-tuning has none; leave it out, or --method full")
     inputs = _inputs(data, run, full=method == "full")
@@ -99,7 +107,7 @@ def finetune(
     data: DataOptions,
     run: RunOptions,
     policy: Annotated[str, typer.Option(help="JSON file, fig2b or g-<groups>.")],
-    mask: MaskOption,
+    mask: NoMaskOption = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -107,10 +115,14 @@ def finetune(
     from lets.train.pack import pack_folder, pack_stage
     from lets.train.stages import finetune_stage
 
+    if (mask is None) != (run.variant == "c"):
+        raise LetsError("--mask: is needed, except with --variant c, which has none")
     inputs, folder = _inputs(data, run), Path(run.output_dir)
     chosen = _policy(policy, inputs.encoder)
     assert chosen is not None
-    tuned, model = finetune_stage(inputs, folder / "finetune", chosen, Path(mask))
+    tuned, model = finetune_stage(
+        inputs, folder / "finetune", chosen, None if mask is None else Path(mask)
+    )
     packed = pack_stage(inputs, folder, tuned, model)
     shown = {k: tuned.summary[k] for k in ("metric", "dev_score", "best_step", "seconds")}
     _report({"pack": str(pack_folder(packed)), **shown, "skipped": tuned.skipped}, as_json)

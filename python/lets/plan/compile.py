@@ -63,7 +63,7 @@ def compile_plan(
         limit = None if row_limit is None else max(1, row_limit // (batch * seq_len))
         plan = stack(plan, tasks, orders, limit)
     if merged:
-        plan = merge_tails(plan)
+        plan = merge_tails(plan, [task.name for task in tasks if task.dense])
     return priced(plan.check(), shape, tasks, batch, seq_len, itemsize)
 
 
@@ -82,10 +82,12 @@ def naive_plan(shape: EncoderShape, tasks: Sequence[TaskSpec]) -> Plan:
         own, rows = x[0], []
         for j, case in enumerate(policy.cases):
             source = x[j] if policy.input[j] == "p" else own
-            own = builder.layer(j, source, f"{task.name}.x{j}", (task.name,), str(case))
+            own = builder.layer(j, source, f"{task.name}.x{j}", (task.name,), str(case), task.dense)
             pooled = x[j + 1] if policy.pool[j] == "p" else own
             rows.append(builder.add("row", (pooled,), f"{task.name}.row{j}", j))
         pooled, logits = f"{task.name}.pooled", f"{task.name}.logits"
+        if task.head is None:  # the pooler reads the last row
+            rows = rows[-1:]
         picks = tuple(range(len(rows)))
         builder.add("gather", tuple(rows), pooled, tasks=(task.name,), picks=picks)
         builder.add("head", (pooled,), logits, tasks=(task.name,))
@@ -116,10 +118,17 @@ class _Builder:
         return output
 
     def layer(
-        self, j: int, x: str, out: str, tasks: tuple[str, ...], case: str | None = None
+        self,
+        j: int,
+        x: str,
+        out: str,
+        tasks: tuple[str, ...],
+        case: str | None = None,
+        dense: bool = False,
     ) -> str:
-        qkv = self.add("project", (x,), f"{out}.frozen_qkv", j, case=case)
-        if tasks:
+        name = f"{out}.qkv" if dense else f"{out}.frozen_qkv"
+        qkv = self.add("project", (x,), name, j, tasks if dense else (), case)
+        if tasks and not dense:
             qkv = self.add("delta_qkv", (qkv, x), f"{out}.qkv", j, tasks, case)
         ctx = self.add("attention", (qkv,), f"{out}.ctx", j, tasks, case)
         return self.add("full_tail", (ctx, x), out, j, tasks, case)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from lets.plan.step import Buffer, Plan, Step
@@ -9,9 +10,13 @@ from lets.plan.step import Buffer, Plan, Step
 _MERGED = "cls_tail_layers"
 
 
-def merge_tails(plan: Plan) -> Plan:
+def merge_tails(plan: Plan, apart: Collection[str] = ()) -> Plan:
     """One call for the tails of several layers (one launch on a GPU), where the last of them was;
-    heads come after it. Tails whose rows something else than a gather reads stay as they are."""
+    heads come after it. Tails whose rows something else than a gather reads stay as they are.
+
+    Args:
+        apart: Tasks whose tails have weights of their own (`TaskSpec.dense`).
+    """
     readers = plan.readers()
     answers = {answer.buffer for answer in plan.answers.values()}
     tails = [
@@ -19,6 +24,7 @@ def merge_tails(plan: Plan) -> Plan:
         for step in plan.steps
         if step.op == "cls_tail"
         and step.output not in answers
+        and not set(step.tasks) & set(apart)
         and all(reader.op == "gather" for reader in readers[step.output])
     ]
     if len(tails) < 2:

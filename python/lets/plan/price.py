@@ -9,7 +9,7 @@ from lets.cost import Cost, full_tail_ops, op_cost
 from lets.nnz import LayerNnz
 from lets.plan.spec import TaskSpec
 from lets.plan.step import DIMS, VIEWS, Buffer, Plan, Step
-from lets.policy_cost import head_cost
+from lets.policy_cost import head_cost, pooler_cost
 from lets.shape import EncoderShape
 
 
@@ -25,7 +25,7 @@ def priced(
     specs = {spec.name: spec for spec in tasks}
     sizes = _Sizes(shape, specs, plan.buffers, batch, seq_len, itemsize)
     steps = [
-        replace(step, cost=_PRICES[step.op](step, sizes), workspace=_workspace(step, sizes))
+        replace(step, cost=_price(step, sizes), workspace=_workspace(step, sizes))
         for step in plan.steps
     ]
     buffers = {
@@ -52,12 +52,16 @@ class _Sizes:
         """How many values a buffer holds: one a task, or one for all."""
         return max(1, len(self.buffers[name].tasks))
 
+    def dense(self, step: Step) -> bool:
+        """Whether the step runs on matrices of its one task's own."""
+        return step.layer is not None and any(self.specs[name].dense for name in step.tasks)
+
     def nnz(self, step: Step) -> LayerNnz:
         """Non-zeros that the step's tasks own of its layer."""
         total = LayerNnz()
         for name in step.tasks:
             assert step.layer is not None
-            total = total + self.specs[name].nnz.get(step.layer, LayerNnz())
+            total = total + (self.specs[name].nnz.get(step.layer) or LayerNnz())
         return total
 
     def bytes(self, name: str) -> int:
@@ -67,10 +71,29 @@ class _Sizes:
             "B": self.batch, "S": self.seq_len, "H": hidden, "2H": 2 * hidden, "3H": 3 * hidden,
             "L": self.shape.num_layers, "C": labels,
         }  # fmt: skip
-        numbers = self.count(name)
-        for dim in DIMS[self.buffers[name].kind]:
+        buffer, numbers = self.buffers[name], self.count(name)
+        if buffer.kind == "pooled" and self.specs[buffer.tasks[0]].head is None:
+            dims["L"] = 1  # the pooler reads one row
+        for dim in DIMS[buffer.kind]:
             numbers *= dims[dim]
         return self.itemsize * numbers
+
+
+def _price(step: Step, s: _Sizes) -> Cost:
+    cost = _PRICES[step.op](step, s)
+    return replace(cost, params=cost.params + _own_matrices(step, s)) if s.dense(step) else cost
+
+
+def _own_matrices(step: Step, s: _Sizes) -> int:
+    """New parameters of a dense task: the matrices that a step reads, and biases beside them."""
+    hidden, full = s.shape.hidden_size, LayerNnz.full(s.shape)
+    return {
+        "project": full.qkv + 2 * hidden,
+        "project_query": full.query + hidden,
+        "cls_attention": full.key + full.value,
+        "full_tail": full.tail,
+        "cls_tail": full.tail,
+    }.get(step.op, 0)
 
 
 def _embed(step: Step, s: _Sizes) -> Cost:
@@ -134,9 +157,8 @@ def _cls_attention(step: Step, s: _Sizes) -> Cost:
 
 def _full_tail(step: Step, s: _Sizes) -> Cost:
     own = len(step.tasks)
-    ops = full_tail_ops(
-        s.shape, s.tokens, s.nnz(step) if own else None, s.count(step.output), s.itemsize
-    )
+    deltas = s.nnz(step) if own and not s.dense(step) else None
+    ops = full_tail_ops(s.shape, s.tokens, deltas, s.count(step.output), s.itemsize)
     cost = Cost.total(op.cost for op in ops)
     return cost if own else replace(cost, params=0)
 
@@ -165,10 +187,14 @@ def _gather(step: Step, s: _Sizes) -> Cost:
 
 def _head(step: Step, s: _Sizes) -> Cost:
     specs = [s.specs[name] for name in step.tasks]
-    return Cost.total(
-        head_cost(s.shape, spec.num_labels, "engine", s.batch, s.itemsize, spec.head)
-        for spec in specs
-    )
+    return Cost.total(spec_head_cost(s.shape, spec, s.batch, s.itemsize) for spec in specs)
+
+
+def spec_head_cost(shape: EncoderShape, spec: TaskSpec, batch: int = 1, itemsize: int = 4) -> Cost:
+    """The head of a task."""
+    if spec.head is None:
+        return pooler_cost(shape, spec.num_labels, "engine", batch, itemsize)
+    return head_cost(shape, spec.num_labels, "engine", batch, itemsize, spec.head)
 
 
 def _workspace(step: Step, s: _Sizes) -> int:

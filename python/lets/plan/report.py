@@ -10,13 +10,12 @@ from lets.cost import encoder_flops, layer_cost
 from lets.metrics import policy_report
 from lets.plan.compile import compile_plan, naive_plan
 from lets.plan.memory import plan_memory
-from lets.plan.price import priced
+from lets.plan.price import priced, spec_head_cost
 from lets.plan.schedule import critical_path, list_schedule
 from lets.plan.spec import TaskSpec
 from lets.plan.step import Plan
 from lets.plan.timing import MachineRates, plan_seconds, step_seconds
 from lets.policy import LayerCase
-from lets.policy_cost import head_cost
 from lets.shape import EncoderShape
 
 _GIGA, _MS, _MEGA = 1e9, 1e3, 1e6
@@ -163,17 +162,19 @@ def _task(spec: TaskSpec, plan: Plan, seconds: Sequence[float], dense_flops: int
         "percent": 100 * flops / dense_flops,
         "expected_ms": _MS * sum(seconds[i] for i in own),
         "full_layers": full,
-        "nnz": sum(layer.total for layer in spec.nnz.values()),
+        "nnz": sum(layer.total for layer in spec.nnz.values() if layer is not None),
         "why": why,
     }
 
 
 def _task_bytes(spec: TaskSpec, r: Request) -> int:
     """In the engine: a value and a column a non-zero, row offsets, vectors, the head."""
-    numbers = head_cost(r.shape, spec.num_labels, widths=spec.head).params
+    numbers = spec_head_cost(r.shape, spec).params
     indices = 0
     for j, nnz in spec.nnz.items():
         numbers += layer_cost(r.shape, spec.policy.cases[j], r.seq_len, nnz).params
+        if nnz is None:
+            continue
         # Row offsets: of Q, K and V, W_O, W_1 and W_2.
         indices += nnz.total + 5 * r.shape.hidden_size + r.shape.intermediate_size
     return r.itemsize * numbers + 4 * indices

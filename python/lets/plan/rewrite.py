@@ -84,7 +84,9 @@ def never_form_keys_and_values(plan: Plan) -> Plan:
         if cached:
             q = edit.add(step, "query", (product,), tasks=())
         else:
-            q = edit.add(step, "project_query", (edit.row(x),), tasks=())
+            # By the encoder's matrix, or by that of a dense task, which made the product itself.
+            owners = () if owned else source.tasks
+            q = edit.add(step, "project_query", (edit.row(x),), tasks=owners)
         if owned:
             q = edit.add(step, "delta_query", (q, edit.row(x)))
         inputs = (q, x, product) if cached else (q, x)

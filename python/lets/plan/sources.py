@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lets.errors import LetsError
@@ -76,5 +77,5 @@ def _unique(specs: list[TaskSpec]) -> list[TaskSpec]:
     for i, spec in enumerate(specs):
         number = names[: i + 1].count(spec.name)
         name = spec.name if names.count(spec.name) == 1 else f"{spec.name}-{number}"
-        out.append(TaskSpec(name, spec.policy, spec.nnz, spec.num_labels, spec.head, spec.rank))
+        out.append(replace(spec, name=name))
     return out

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lets.nnz import LayerNnz, policy_nnz
+from lets.heads import PoolerHead
+from lets.nnz import TaskNnz, policy_nnz
 from lets.policy import Policy
 from lets.shape import EncoderShape, head_sizes
 
@@ -16,17 +16,25 @@ class TaskSpec:
     """One task as the planner sees it.
 
     Args:
-        nnz: Non-zeros of each live layer.
-        head: Widths of the projection and of one direction of the LSTM.
+        nnz: Non-zeros of each live layer; None: a dense one.
+        head: Widths of the projection and of one direction of the LSTM; None: the pooler.
         rank: Tasks of one rank stand together where they are stacked (single texts, pairs).
     """
 
     name: str
     policy: Policy
-    nnz: Mapping[int, LayerNnz]
+    nnz: TaskNnz
     num_labels: int
-    head: tuple[int, int]
+    head: tuple[int, int] | None
     rank: int = 0
+
+    @property
+    def dense(self) -> bool:
+        """Whether its layers have matrices of their own (LeTS-(c)).
+
+        Such a task shares no product with others, and no step.
+        """
+        return None in self.nnz.values()
 
     @classmethod
     def of(cls, task: Any, name: str | None = None) -> TaskSpec:
@@ -37,7 +45,7 @@ class TaskSpec:
             task.policy,
             task.layer_nnz(),
             head.num_labels,
-            (head.projection_size, head.lstm_size),
+            None if isinstance(head, PoolerHead) else (head.projection_size, head.lstm_size),
             int(task.is_pair),
         )
 
@@ -47,7 +55,7 @@ class TaskSpec:
         name: str,
         policy: Policy,
         shape: EncoderShape,
-        density: float = 0.005,
+        density: float | None = 0.005,
         num_labels: int = 2,
     ) -> TaskSpec:
         """A task that is not trained yet: non-zeros in proportion, a head of default widths."""

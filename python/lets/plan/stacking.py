@@ -33,7 +33,7 @@ def stack_key(spec: TaskSpec, layer: int | None) -> StackKey:
     """In which stack a task's weights of a layer are; `None`: its head."""
     if layer is _HEAD:
         return layer, spec.head
-    return layer, spec.policy.feeds[layer]
+    return layer, spec.name if spec.dense else spec.policy.feeds[layer]
 
 
 def stack_order(tasks: Iterable[TaskSpec]) -> dict[StackKey, tuple[str, ...]]:

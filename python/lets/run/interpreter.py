@@ -78,6 +78,8 @@ def _context(
         model = models[name]
         if str(index) not in model.layers:  # bypassed: the task changes nothing
             return _Context(layer, layer.own(), tokens)
+        if model.dense:  # runs alone, on weights of its own
+            return _Context(*model.parts(index), tokens)
         task_layer = model.task_layer(index)
         qkv, hidden = task_layer.delta("qkv"), layer.hidden_size
         rows = [qkv.layout.rows(i * hidden, (i + 1) * hidden) for i in range(3)]

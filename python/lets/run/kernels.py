@@ -47,7 +47,7 @@ def bind(step: Step, encoder: Encoder, stacks: Stacks) -> Kernel:
     if step.op == "cls_tail_layers":
         return _row_tails(step, encoder, stacks)
     assert step.layer is not None
-    layer = encoder.layer(step.layer)
+    layer = stacks.dense_layer(step.layer, step.tasks) or encoder.layer(step.layer)
     own = stacks.own(step.layer, step.tasks) if step.tasks else layer.own()
     kernel = _KERNELS[step.op]
     return lambda call, *inputs: kernel(call, layer, own, *inputs)

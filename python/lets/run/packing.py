@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from lets.encoder import Encoder
+from lets.layers import FrozenLayer
 from lets.plan.compile import compile_plan
 from lets.plan.spec import TaskSpec
+from lets.products import is_packed
 
 _PARTS = ("project_query", "project_key_value")
 
@@ -16,7 +19,7 @@ def packed_for(encoder: Encoder, tasks: Iterable[TaskSpec]) -> Encoder:
 
     Some of the tasks alone may read other ones: slower, since these are unpacked for every call.
     """
-    specs = list(tasks)
+    specs = [task for task in tasks if not task.dense]  # which read matrices of their own
     if not specs:
         return encoder
     steps = compile_plan(encoder.shape, specs, stacked=False).steps
@@ -29,3 +32,15 @@ def packed_for(encoder: Encoder, tasks: Iterable[TaskSpec]) -> Encoder:
         if (j := step.layer) is not None
     }
     return encoder.with_projections(whole, parts)
+
+
+def packed_layer(encoder: Encoder, layer: FrozenLayer, all_rows: bool) -> FrozenLayer:
+    """A dense task's own layer, packed if the encoder's are.
+
+    Args:
+        all_rows: Whether its projections are read whole, and not in parts for the [CLS] row.
+    """
+    if not is_packed(encoder.layers[0].out_weight):
+        return layer
+    packed = replace(layer, weights=layer.weights.packed())
+    return packed.with_projections(whole=all_rows, parts=not all_rows)

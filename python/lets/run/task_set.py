@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from lets.encoder import Encoder
 from lets.errors import LetsError
+from lets.heads import copy_head
 from lets.run.packing import packed_for
 from lets.run.stacks import Stacks
 from lets.task import Task
@@ -61,9 +62,8 @@ class TaskSet:
     def detached(self, name: str) -> Task:
         """A task with weights of its own, which does not keep the set alive."""
         task = self.tasks[name]
-        head = type(task.head)(**task.head.config())
-        head.load_state_dict(task.head.state_dict())
-        return replace(task, deltas=dict(task.deltas), head=head.eval())
+        dense = None if task.dense is None else dict(task.dense)
+        return replace(task, deltas=dict(task.deltas), dense=dense, head=copy_head(task.head))
 
     def check_known(self, names: Sequence[str]) -> None:
         for name in names:

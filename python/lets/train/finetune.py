@@ -1,4 +1,5 @@
-"""Final fine-tuning: deltas at the mask, biases, LayerNorms and head of one task (METHOD 8)."""
+"""Final fine-tuning of one task (METHOD 8): deltas at the mask, or whole matrices for LeTS-(c),
+biases, LayerNorms and head."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def finetune(
 ) -> LoopState:
     """Train the task's parameters in place; they end as those of the best dev score.
 
-    The model is sparse from the start: no dense W^δ, no optimizer state for masked weights.
+    A sparse model is sparse from the start: no dense W^δ, no optimizer state for masked weights.
 
     Args:
         loss_of: (training row numbers, logits) → loss, in place of the task's own.
@@ -74,6 +75,7 @@ def finetune(
             config.learning_rate,
             bias=config.bias_learning_rate,
             values=config.values_learning_rate,
+            dense=config.dense_learning_rate,
             head=config.head_learning_rate,
             weight_decay=config.weight_decay,
         ),

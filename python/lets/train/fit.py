@@ -1,4 +1,8 @@
-"""Algorithm 1: prune → search → prune → fine-tune → pack, one task, resumable at any point."""
+"""Algorithm 1: prune → search → prune → fine-tune → pack, one task, resumable at any point.
+
+LeTS-(c) leaves out the second pruning and fine-tunes whole matrices; LeTS-(p) has no search, its
+policy is one chain (METHOD section 9).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lets.config import FitConfig
+from lets.errors import LetsError
 from lets.files import write_json
 from lets.policy import Policy
 from lets.progress import Progress
@@ -68,6 +73,7 @@ def fit(
     An interrupted stage goes on from its last checkpoint, to the same bits as an uninterrupted run.
 
     Args:
+        config: Its `variant` says which of LeTS-(p,c), -(c) and -(p) is trained.
         policy: Given: no search, and no pruning of the super network for it.
         overwrite: Replace what `output_dir` holds of other settings or data, instead of refusing.
     """
@@ -82,12 +88,18 @@ def fit(
             skipped.append(result.stage.name)
         return result
 
+    if config.variant == "p":
+        if policy is not None:
+            raise LetsError("fit: variant p has no policy of its choice; leave the policy out")
+        policy = Policy.chain(encoder.shape.num_layers)
     if policy is None:
         trial = record(prune_stage(run, folder / "prune-supernet", None))
         found = record(search_stage(run, folder / "search", mask_of(trial)))
         policy = policy_of(found)
-    pruned = record(prune_stage(run, folder / "prune", policy))
-    tuned, model = finetune_stage(run, folder / "finetune", policy, mask_of(pruned))
+    mask = None
+    if config.variant != "c":
+        mask = mask_of(record(prune_stage(run, folder / "prune", policy)))
+    tuned, model = finetune_stage(run, folder / "finetune", policy, mask)
     record(tuned)
     packed = record(pack_stage(run, folder, tuned, model))
     result = FitResult(

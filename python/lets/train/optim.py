@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lets.errors import LetsError
 
-KINDS = ("values", "bias", "head", "other")
+KINDS = ("values", "dense", "bias", "head", "other")
 
 
 def kind_of(name: str) -> str:
@@ -20,8 +20,9 @@ def kind_of(name: str) -> str:
     if name.startswith("head."):
         return "head"
     leaf = name.rsplit(".", 1)[-1]
-    if leaf.endswith("_values"):
-        return "values"
+    for kind in ("values", "dense"):
+        if leaf.endswith(f"_{kind}"):
+            return kind
     return "bias" if "bias" in leaf else "other"
 
 
@@ -31,6 +32,7 @@ def make_adamw(
     *,
     bias: float | None = None,
     values: float | None = None,
+    dense: float | None = None,
     head: float | None = None,
     weight_decay: float = 0.0,
 ) -> torch.optim.AdamW:
@@ -38,7 +40,7 @@ def make_adamw(
 
     Decay applies to weights alone, never to biases and LayerNorms.
     """
-    rates = {"bias": bias, "values": values, "head": head, "other": None}
+    rates = {"bias": bias, "values": values, "dense": dense, "head": head, "other": None}
     groups = []
     for kind in KINDS:
         named = {n: p for n, p in parameters.items() if kind_of(n) == kind}

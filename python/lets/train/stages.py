@@ -10,7 +10,7 @@ from typing import Any
 from lets.config import FinetuneConfig, FitConfig
 from lets.errors import LetsError
 from lets.files import write_json
-from lets.heads import LayerwiseHead
+from lets.heads import Head, LayerwiseHead, PoolerHead
 from lets.policy import Policy
 from lets.progress import Progress
 from lets.search.search import search
@@ -46,6 +46,10 @@ class RunInputs:
     ) -> Stage:
         return Stage(folder, name, inputs, record, self.overwrite)
 
+    def head_input(self) -> dict[str, str]:
+        """The kind of head, where it is not the layer-wise one."""
+        return {"head": PoolerHead.kind} if self.config.variant == "p" else {}
+
     def common(self) -> dict[str, Any]:
         """What the result of any stage depends on."""
         return {
@@ -55,11 +59,19 @@ class RunInputs:
             "max_seq_length": self.config.max_seq_length,
         }
 
-    def new_head(self, stage: str) -> LayerwiseHead:
-        """A head that starts from nothing, the same for a seed and a stage."""
+    def new_head(self, stage: str) -> Head:
+        """A head that starts from nothing, the same for a seed and a stage.
+
+        Of LeTS-(p): the ordinary one, whose pooler starts from the encoder's if it has one.
+        """
         seed_everything(self.config.seed, stage, "head")
-        shape = self.encoder.shape
-        return LayerwiseHead(shape.num_layers, shape.hidden_size, self.data.num_labels)
+        shape, labels = self.encoder.shape, self.data.num_labels
+        if self.config.variant != "p":
+            return LayerwiseHead(shape.num_layers, shape.hidden_size, labels)
+        head = PoolerHead(shape.hidden_size, labels)
+        if self.encoder.pooler is not None:
+            head.dense.load_state_dict(self.encoder.pooler)
+        return head
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,7 @@ def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageRes
         "config": asdict(config),
         "policy": policy.to_dict() if policy else None,
         "space": space,
+        **run.head_input(),
     }
     name = "prune" if policy else "prune-supernet"
     stage = run.stage(folder, name, inputs)
@@ -151,24 +164,24 @@ def search_stage(run: RunInputs, folder: Path, mask_file: Path) -> StageResult:
 
 
 def finetune_stage(
-    run: RunInputs, folder: Path, policy: Policy, mask_file: Path
+    run: RunInputs, folder: Path, policy: Policy, mask_file: Path | None
 ) -> tuple[StageResult, TaskModel]:
-    """Final fine-tuning of a policy at a mask; also returns the trained model."""
+    """Final fine-tuning of a policy at a mask; also returns the trained model.
+
+    Args:
+        mask_file: None: no mask, the live layers are trained whole (LeTS-(c)).
+    """
     config = run.config.finetune
     inputs = {
         **run.common(),
         "config": _without_bookkeeping(config),
         "policy": policy.to_dict(),
-        "mask": Stage.checksum_of(mask_file),
+        "mask": None if mask_file is None else Stage.checksum_of(mask_file),
+        **run.head_input(),
     }
     stage = run.stage(folder, "finetune", inputs)
     found = stage.result("metric", "dev_score", "best_step", "seconds", "history")
-    masks = load_masks(mask_file, run.encoder)
-    check_layers(mask_file, masks, policy)
-    model = TaskModel(run.encoder, policy, layouts_of(masks), run.new_head("finetune"))
-    if config.delta_start == "pruned":
-        for j, deltas in masks.items():
-            model.task_layer(j).load(deltas, {})
+    model = _new_model(run, policy, mask_file)
     if found is not None:
         copy_into(dict(model.named_parameters()), load_tensors(stage.file(_MODEL)))
         return _skipped(run, stage, found), model
@@ -192,6 +205,19 @@ def finetune_stage(
         "history": state.history,
     }
     return StageResult(stage, stage.complete(summary, [_MODEL]), False), model
+
+
+def _new_model(run: RunInputs, policy: Policy, mask_file: Path | None) -> TaskModel:
+    head = run.new_head("finetune")
+    if mask_file is None:
+        return TaskModel(run.encoder, policy, None, head)
+    masks = load_masks(mask_file, run.encoder)
+    check_layers(mask_file, masks, policy)
+    model = TaskModel(run.encoder, policy, layouts_of(masks), head)
+    if run.config.finetune.delta_start == "pruned":
+        for j, deltas in masks.items():
+            model.task_layer(j).load(deltas, {})
+    return model
 
 
 def check_layers(mask_file: Path, masks: Masks, policy: Policy) -> None:
