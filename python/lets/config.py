@@ -148,7 +148,8 @@ class FinetuneConfig:
 
 @dataclass(frozen=True)
 class FullConfig:
-    """Ordinary full fine-tuning, the baseline."""
+    """Baselines on the ordinary architecture: `full` of those that train whole layers, `light` of
+    those that train few new weights beside frozen ones."""
 
     num_train_epochs: float = 3.0
     per_device_train_batch_size: int = 16
@@ -184,6 +185,7 @@ class FitConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     full: FullConfig = field(default_factory=FullConfig)
+    light: FullConfig = field(default_factory=lambda: FullConfig(learning_rate=5e-4))
 
     def __post_init__(self) -> None:
         _check(self, "fit", seed=(0, 2**31 - 1), max_seq_length=(2, 1 << 20))

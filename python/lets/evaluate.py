@@ -19,7 +19,7 @@ from lets.scores import CLASSIFICATION, DEFAULT_METRIC, REGRESSION, check_metric
 from lets.tables import read_table
 from lets.task_data import TaskRow
 from lets.tokens import Texts
-from lets.train.full import load_classifier
+from lets.train.classifier import load_classifier
 from lets.train.scoring import predictions_of
 
 

@@ -196,14 +196,19 @@ def append_top(shape: EncoderShape, seq_len: int, num_tasks: int, new_layers: in
     return _stacked(shape, seq_len, num_tasks, shape.num_layers, own)
 
 
+def stacked_load(shape: EncoderShape, seq_len: int, shared: int, own: int) -> tuple[TaskLoad, int]:
+    """A task with layers of its own on top of shared ones, and the FLOPs of those."""
+    layer = dense_layer_cost(shape, seq_len).flops
+    params = own * layer_parameters(shape.hidden_size, shape.intermediate_size)
+    return TaskLoad((Chain(own * layer, shared * layer),), new_params=params), shared * layer
+
+
 def _stacked(
     shape: EncoderShape, seq_len: int, num_tasks: int, shared: int, own: int
 ) -> SystemMetrics:
-    layer = dense_layer_cost(shape, seq_len).flops
-    params = own * layer_parameters(shape.hidden_size, shape.intermediate_size)
-    load = TaskLoad((Chain(own * layer, shared * layer),), new_params=params)
+    load, overhead = stacked_load(shape, seq_len, shared, own)
     dense = encoder_flops(shape, seq_len)
-    return system_metrics(dense, shape.num_parameters, shared * layer, [load] * num_tasks)
+    return system_metrics(dense, shape.num_parameters, overhead, [load] * num_tasks)
 
 
 def _checked(name: str, value: int, num_layers: int) -> int:

@@ -117,6 +117,11 @@ def check_supported(config: object, source: str) -> str:
     return model_type
 
 
+def layer_modules(model: Any) -> Any:
+    """The list of layers of a loaded model without head. nn.ModuleList"""
+    return model.get_submodule(_MODULES[model.config.model_type][0])
+
+
 def read_layers(model: Any, model_type: str) -> list[LayerWeights]:
     """The layers of a loaded model, bottom to top. The tensors are the model's own, detached."""
     path, names = _MODULES[model_type]

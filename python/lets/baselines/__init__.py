@@ -5,7 +5,9 @@ A system is a function from `base.SystemRun` to `base.SystemResult`.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import re
 from typing import TYPE_CHECKING
 
 from lets.errors import LetsError
@@ -13,17 +15,26 @@ from lets.errors import LetsError
 if TYPE_CHECKING:
     from lets.baselines.base import System
 
-# Name → module:function; a module is imported when its system is asked for.
+# Name → module:function; a module is imported when its system is asked for. <n> is a number that
+# the function gets: layers, groups, or a width.
 SYSTEMS: dict[str, str] = {
     "full": "lets.baselines.full:full",
     "lets-pc": "lets.baselines.lets_pc:lets_pc",
-    "lets-g2": "lets.baselines.lets_pc:lets_g2",
+    "lets-p": "lets.baselines.lets_p:lets_p",
+    "lets-c": "lets.baselines.lets_c:lets_c",
+    "lets-g<n>": "lets.baselines.lets_pc:lets_g",
+    "freeze-<n>": "lets.baselines.freeze:freeze",
+    "append-<n>": "lets.baselines.append:append",
+    "bitfit": "lets.baselines.bitfit:bitfit",
 }
 
 
 def system(name: str) -> System:
-    """A system by its name."""
-    if name not in SYSTEMS:
+    """A system by its name, e.g. `full` or `freeze-3`."""
+    match = re.fullmatch(r"(.*?)(\d{1,4})", name)
+    family = f"{match[1]}<n>" if match else name
+    if family not in SYSTEMS:
         raise LetsError(f"system: must be one of {', '.join(SYSTEMS)}, got {name!r}")
-    module, _, function = SYSTEMS[name].partition(":")
-    return getattr(importlib.import_module(module), function)
+    module, _, function = SYSTEMS[family].partition(":")
+    found = getattr(importlib.import_module(module), function)
+    return functools.partial(found, number=int(match[2])) if match else found

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from lets.config import ACCOUNTINGS
-from lets.metrics import SystemMetrics, TaskLoad, system_metrics
+from lets.cost import encoder_flops
+from lets.metrics import Chain, SystemMetrics, TaskLoad, system_metrics
 from lets.policy import Policy
 from lets.shape import EncoderShape
 from lets.tokens import Texts
@@ -78,6 +79,21 @@ class SystemResult:
 
 
 System = Callable[[SystemRun], SystemResult]
+
+
+def own_pass_costs(
+    shape: EncoderShape, seq_len: int, new_params: int, extra_flops: int = 0
+) -> dict[str, SystemCost]:
+    """One encoder in memory, a whole pass per task: BitFit, adapters, diff pruning.
+
+    Args:
+        extra_flops: Beside the encoder's own; the paper's accounting leaves them out.
+    """
+    flops = encoder_flops(shape, seq_len)
+    return {
+        accounting: SystemCost(TaskLoad((Chain(flops + extra, 0),), new_params=new_params))
+        for accounting, extra in (("paper", 0), ("engine", extra_flops))
+    }
 
 
 def same_costs(cost: SystemCost) -> dict[str, SystemCost]:

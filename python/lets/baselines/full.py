@@ -5,7 +5,8 @@ from __future__ import annotations
 from lets.baselines.base import SystemCost, SystemResult, SystemRun, same_costs
 from lets.cost import encoder_flops
 from lets.metrics import Chain, TaskLoad
-from lets.train.full import full_finetune, load_forward
+from lets.train.classifier import load_forward
+from lets.train.full import full_finetune
 
 
 def full(run: SystemRun) -> SystemResult:

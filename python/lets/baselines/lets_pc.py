@@ -30,16 +30,17 @@ def lets_pc(run: SystemRun) -> SystemResult:
     return replace(result, details={"search": search_trace(run.search_folder)})
 
 
-def lets_g2(run: SystemRun) -> SystemResult:
-    """LeTS-G-2 without a search: two chains that hold all layers."""
-    return fixed_policy(run, Policy.preset("g-2", run.inputs.encoder.shape.num_layers), {})
+def lets_g(run: SystemRun, number: int) -> SystemResult:
+    """LeTS-G-g without a search: so many chains that hold all layers."""
+    policy = Policy.preset(f"g-{number}", run.inputs.encoder.shape.num_layers)
+    return fixed_policy(run, policy, {})
 
 
 def searched_policy(run: SystemRun) -> tuple[Policy, dict[str, float]]:
     """The task's policy and the seconds of its stages; searched once, shared by all systems."""
     trial = prune_stage(run.inputs, run.search_folder / "prune-supernet", None)
     found = search_stage(run.inputs, run.search_folder / "search", mask_of(trial))
-    seconds = {"prune-supernet": _seconds(trial), "search": found.summary["seconds"]}
+    seconds = {"prune-supernet": seconds_of(trial), "search": found.summary["seconds"]}
     return policy_of(found), seconds
 
 
@@ -47,21 +48,35 @@ def fixed_policy(run: SystemRun, policy: Policy, seconds: dict[str, float]) -> S
     """Prune and fine-tune a policy."""
     pruned = prune_stage(run.inputs, run.folder / "prune", policy)
     tuned, model = finetune_stage(run.inputs, run.folder / "finetune", policy, mask_of(pruned))
+    return tuned_result(
+        run, tuned, model, {**seconds, "prune": seconds_of(pruned)},
+        policy_costs(run, policy, counts_of(model)),
+    )  # fmt: skip
+
+
+def tuned_result(
+    run: SystemRun,
+    tuned: StageResult,
+    model: TaskModel,
+    seconds: dict[str, float],
+    costs: dict[str, SystemCost],
+) -> SystemResult:
+    """What fine-tuning a task model of any variant ended with."""
     return SystemResult(
         forward=forward_of(model, run.inputs.config.max_seq_length),
         history=tuned.summary["history"],
-        costs=policy_costs(run, policy, _counts(model)),
-        seconds={**seconds, "prune": _seconds(pruned), "finetune": tuned.summary["seconds"]},
-        policy=policy,
+        costs=costs,
+        seconds={**seconds, "finetune": tuned.summary["seconds"]},
+        policy=model.policy,
     )
 
 
 def policy_costs(
-    run: SystemRun, policy: Policy, nnz: float | dict[int, LayerNnz]
+    run: SystemRun, policy: Policy, nnz: dict[int, LayerNnz] | None
 ) -> dict[str, SystemCost]:
-    """Costs of a policy at a density, or with the counted non-zeros of its live layers."""
+    """Costs of a policy with the counted non-zeros of its live layers; None: dense ones."""
     shape, seq_len = run.inputs.encoder.shape, run.inputs.config.max_seq_length
-    counts = [nnz] if isinstance(nnz, dict) else nnz
+    counts = None if nnz is None else [nnz]
     costs: dict[str, SystemCost] = {}
     for accounting in map(check_accounting, ACCOUNTINGS):
         labels = run.inputs.data.num_labels
@@ -70,7 +85,7 @@ def policy_costs(
     return costs
 
 
-def _counts(model: TaskModel) -> dict[int, LayerNnz]:
+def counts_of(model: TaskModel) -> dict[int, LayerNnz]:
     """Non-zeros by live layer."""
     return {
         j: LayerNnz.from_crow(
@@ -80,5 +95,5 @@ def _counts(model: TaskModel) -> dict[int, LayerNnz]:
     }
 
 
-def _seconds(result: StageResult) -> float:
+def seconds_of(result: StageResult) -> float:
     return float(result.summary["wall_seconds"])

@@ -30,8 +30,8 @@ from lets.task_model import TaskModel
 from lets.tokens import Texts
 from lets.train.batches import Batches
 from lets.train.checkpoint import CheckpointStore
+from lets.train.classifier import forward_of, inputs_of
 from lets.train.finetune import finetune
-from lets.train.full import forward_of, inputs_of
 from lets.train.masks import Masks, layouts_of
 from lets.train.scoring import logits_of, predictions_of
 from lets.train.seeds import seed_everything

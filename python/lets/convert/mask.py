@@ -19,7 +19,7 @@ from lets.nnz import kept_weights
 from lets.policy import Policy
 from lets.task_data import TaskData
 from lets.train.batches import Batches
-from lets.train.full import forward_of
+from lets.train.classifier import forward_of
 from lets.train.loop import check_loss
 from lets.train.masks import Masks, keep_largest
 from lets.train.scoring import target_tensor, task_loss

@@ -15,7 +15,8 @@ from lets.errors import LetsError
 from lets.pack import load_pack
 from lets.policy import Policy
 from lets.train.batches import Batches
-from lets.train.full import forward_of, full_finetune
+from lets.train.classifier import forward_of
+from lets.train.full import full_finetune
 from typer.testing import CliRunner
 
 SETTINGS = {

@@ -7,7 +7,7 @@ import torch
 from lets.convert.shira import load_shira
 from lets.encoder import Encoder
 from lets.errors import LetsError
-from lets.train.full import forward_of
+from lets.train.classifier import forward_of
 from lets.train.masks import total_nnz
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification

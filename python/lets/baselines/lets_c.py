@@ -1,0 +1,17 @@
+"""LeTS-(c): the searched policy with whole matrices in its live layers, no mask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lets.baselines.base import SystemResult, SystemRun
+from lets.baselines.lets_pc import policy_costs, searched_policy, tuned_result
+from lets.train.stages import finetune_stage
+
+
+def lets_c(run: SystemRun) -> SystemResult:
+    """The search is that of LeTS-(p,c), on the sparse super network."""
+    policy, seconds = searched_policy(run)
+    inputs = replace(run.inputs, config=replace(run.inputs.config, variant="c"))
+    tuned, model = finetune_stage(inputs, run.folder / "finetune", policy, None)
+    return tuned_result(run, tuned, model, seconds, policy_costs(run, policy, None))
