@@ -49,9 +49,11 @@ def run_of(tiny_encoder, tiny_task, tiny_config, tmp_path):
 def test_trains_and_resumes(name, run_of):
     whole = system(name)(run_of())
     losses = [entry["loss"] for entry in whole.history]
-    assert len(losses) == 3 and losses[-1] < losses[0]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
     logits = whole.forward(TEXTS)
-    assert logits.shape == (3, 2) and not logits.requires_grad
+    assert logits.shape == (3, 2)
+    assert not logits.requires_grad
     again = system(name)(run_of())  # done before
     assert torch.equal(again.forward(TEXTS), logits)
     with pytest.raises(KeyboardInterrupt):
