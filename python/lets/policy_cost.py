@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lets.cost import Accounting, Cost, dense_layer_cost, layer_cost, op_cost
 from lets.nnz import LayerNnz, TaskNnz, policy_nnz
 from lets.policy import LayerCase, Policy
-from lets.shape import EncoderShape, head_sizes
+from lets.shape import POOLER_WIDTHS, EncoderShape, head_sizes
 
 
 @dataclass(frozen=True)
@@ -60,36 +60,28 @@ def head_cost(
     itemsize: int = 4,
     widths: tuple[int, int] | None = None,
 ) -> Cost:
-    """The layer-wise head (METHOD section 5); the paper counts no FLOPs.
+    """A task's head (METHOD section 5); the paper counts no FLOPs.
 
     Args:
-        widths: Of the projection and of one direction of the LSTM; None: the default ones.
+        widths: Of the projection and of one direction of the LSTM, or `POOLER_WIDTHS`; None: the
+            layer-wise head's default ones.
     """
-    projection, lstm = head_sizes(shape.hidden_size) if widths is None else widths
-    rows = batch * shape.num_layers
-    steps = (
-        _with_bias("linear", rows, shape.hidden_size, projection, itemsize),
-        op_cost("lstm", steps=rows, in_features=projection, hidden=lstm, itemsize=itemsize),
-        _with_bias("linear", batch, 2 * lstm, num_labels, itemsize),
-    )
-    return _counted(Cost.total(steps), accounting)
-
-
-def pooler_cost(
-    shape: EncoderShape,
-    num_labels: int,
-    accounting: Accounting = "engine",
-    batch: int = 1,
-    itemsize: int = 4,
-) -> Cost:
-    """The ordinary classifier on the last [CLS] row; the paper counts no FLOPs."""
     hidden = shape.hidden_size
-    dense = _with_bias("linear", batch, hidden, hidden, itemsize)
-    return _counted(dense + _with_bias("linear", batch, hidden, num_labels, itemsize), accounting)
-
-
-def _counted(head: Cost, accounting: Accounting) -> Cost:
-    return head if accounting == "engine" else Cost(0, 0, head.params)
+    projection, lstm = head_sizes(hidden) if widths is None else widths
+    if widths == POOLER_WIDTHS:
+        steps = [
+            _with_bias("linear", batch, hidden, hidden, itemsize),
+            _with_bias("linear", batch, hidden, num_labels, itemsize),
+        ]
+    else:
+        rows = batch * shape.num_layers
+        steps = [
+            _with_bias("linear", rows, hidden, projection, itemsize),
+            op_cost("lstm", steps=rows, in_features=projection, hidden=lstm, itemsize=itemsize),
+            _with_bias("linear", batch, 2 * lstm, num_labels, itemsize),
+        ]
+    total = Cost.total(steps)
+    return total if accounting == "engine" else Cost(0, 0, total.params)
 
 
 def _with_bias(op: str, tokens: int, in_features: int, out_features: int, itemsize: int) -> Cost:

@@ -89,6 +89,10 @@ class EncoderShape:
         )
 
 
+# In place of a head's widths: the ordinary classifier, which has neither projection nor LSTM.
+POOLER_WIDTHS = (0, 0)
+
+
 def head_sizes(hidden: int) -> tuple[int, int]:
     """Default widths of a task's head: projection H/2, LSTM H/6 to the nearest multiple of 8."""
     return max(1, hidden // 2), max(8, 8 * round(hidden / 48))

@@ -10,8 +10,8 @@ from lets.cost import Cost, encoder_flops
 from lets.metrics import Chain, TaskLoad
 from lets.nnz import TaskNnz
 from lets.policy import Policy
-from lets.policy_cost import frozen_cost, pooler_cost, task_cost
-from lets.shape import EncoderShape
+from lets.policy_cost import frozen_cost, head_cost, task_cost
+from lets.shape import POOLER_WIDTHS, EncoderShape
 from lets.train.stages import finetune_stage, mask_of, prune_stage
 
 
@@ -33,7 +33,7 @@ def chain_costs(
     policy = Policy.chain(shape.num_layers)
     task = task_cost(shape, policy, seq_len, nnz, "engine", num_labels)
     layers, frozen = Cost.total(task.layers), frozen_cost(shape, seq_len, [policy], "engine")
-    head = pooler_cost(shape, num_labels, "engine")
+    head = head_cost(shape, num_labels, "engine", widths=POOLER_WIDTHS)
     dense = Chain(encoder_flops(shape, seq_len), 0)
     own = Chain(layers.flops, frozen.qkv_ready[0])
     return {

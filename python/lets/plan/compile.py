@@ -11,7 +11,7 @@ from lets.plan.price import priced
 from lets.plan.spec import TaskSpec
 from lets.plan.stacking import stack, stack_order
 from lets.plan.step import OUTPUTS, Answer, Buffer, Plan, Step
-from lets.shape import EncoderShape
+from lets.shape import POOLER_WIDTHS, EncoderShape
 
 Rule = Callable[[Plan], Plan]
 
@@ -86,7 +86,7 @@ def naive_plan(shape: EncoderShape, tasks: Sequence[TaskSpec]) -> Plan:
             pooled = x[j + 1] if policy.pool[j] == "p" else own
             rows.append(builder.add("row", (pooled,), f"{task.name}.row{j}", j))
         pooled, logits = f"{task.name}.pooled", f"{task.name}.logits"
-        if task.head is None:  # the pooler reads the last row
+        if task.head == POOLER_WIDTHS:  # the pooler reads the last row
             rows = rows[-1:]
         picks = tuple(range(len(rows)))
         builder.add("gather", tuple(rows), pooled, tasks=(task.name,), picks=picks)

@@ -9,8 +9,8 @@ from lets.cost import Cost, full_tail_ops, op_cost
 from lets.nnz import LayerNnz
 from lets.plan.spec import TaskSpec
 from lets.plan.step import DIMS, VIEWS, Buffer, Plan, Step
-from lets.policy_cost import head_cost, pooler_cost
-from lets.shape import EncoderShape
+from lets.policy_cost import head_cost
+from lets.shape import POOLER_WIDTHS, EncoderShape
 
 
 def priced(
@@ -72,7 +72,7 @@ class _Sizes:
             "L": self.shape.num_layers, "C": labels,
         }  # fmt: skip
         buffer, numbers = self.buffers[name], self.count(name)
-        if buffer.kind == "pooled" and self.specs[buffer.tasks[0]].head is None:
+        if buffer.kind == "pooled" and self.specs[buffer.tasks[0]].head == POOLER_WIDTHS:
             dims["L"] = 1  # the pooler reads one row
         for dim in DIMS[buffer.kind]:
             numbers *= dims[dim]
@@ -187,14 +187,10 @@ def _gather(step: Step, s: _Sizes) -> Cost:
 
 def _head(step: Step, s: _Sizes) -> Cost:
     specs = [s.specs[name] for name in step.tasks]
-    return Cost.total(spec_head_cost(s.shape, spec, s.batch, s.itemsize) for spec in specs)
-
-
-def spec_head_cost(shape: EncoderShape, spec: TaskSpec, batch: int = 1, itemsize: int = 4) -> Cost:
-    """The head of a task."""
-    if spec.head is None:
-        return pooler_cost(shape, spec.num_labels, "engine", batch, itemsize)
-    return head_cost(shape, spec.num_labels, "engine", batch, itemsize, spec.head)
+    return Cost.total(
+        head_cost(s.shape, spec.num_labels, "engine", s.batch, s.itemsize, spec.head)
+        for spec in specs
+    )
 
 
 def _workspace(step: Step, s: _Sizes) -> int:

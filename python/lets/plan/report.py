@@ -10,12 +10,13 @@ from lets.cost import encoder_flops, layer_cost
 from lets.metrics import policy_report
 from lets.plan.compile import compile_plan, naive_plan
 from lets.plan.memory import plan_memory
-from lets.plan.price import priced, spec_head_cost
+from lets.plan.price import priced
 from lets.plan.schedule import critical_path, list_schedule
 from lets.plan.spec import TaskSpec
 from lets.plan.step import Plan
 from lets.plan.timing import MachineRates, plan_seconds, step_seconds
 from lets.policy import LayerCase
+from lets.policy_cost import head_cost
 from lets.shape import EncoderShape
 
 _GIGA, _MS, _MEGA = 1e9, 1e3, 1e6
@@ -169,7 +170,7 @@ def _task(spec: TaskSpec, plan: Plan, seconds: Sequence[float], dense_flops: int
 
 def _task_bytes(spec: TaskSpec, r: Request) -> int:
     """In the engine: a value and a column a non-zero, row offsets, vectors, the head."""
-    numbers = spec_head_cost(r.shape, spec).params
+    numbers = head_cost(r.shape, spec.num_labels, widths=spec.head).params
     indices = 0
     for j, nnz in spec.nnz.items():
         numbers += layer_cost(r.shape, spec.policy.cases[j], r.seq_len, nnz).params

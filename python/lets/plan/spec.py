@@ -8,7 +8,7 @@ from typing import Any
 from lets.heads import PoolerHead
 from lets.nnz import TaskNnz, policy_nnz
 from lets.policy import Policy
-from lets.shape import EncoderShape, head_sizes
+from lets.shape import POOLER_WIDTHS, EncoderShape, head_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +17,7 @@ class TaskSpec:
 
     Args:
         nnz: Non-zeros of each live layer; None: a dense one.
-        head: Widths of the projection and of one direction of the LSTM; None: the pooler.
+        head: Widths of the projection and of one direction of the LSTM, or `POOLER_WIDTHS`.
         rank: Tasks of one rank stand together where they are stacked (single texts, pairs).
     """
 
@@ -25,7 +25,7 @@ class TaskSpec:
     policy: Policy
     nnz: TaskNnz
     num_labels: int
-    head: tuple[int, int] | None
+    head: tuple[int, int]
     rank: int = 0
 
     @property
@@ -45,7 +45,9 @@ class TaskSpec:
             task.policy,
             task.layer_nnz(),
             head.num_labels,
-            None if isinstance(head, PoolerHead) else (head.projection_size, head.lstm_size),
+            POOLER_WIDTHS
+            if isinstance(head, PoolerHead)
+            else (head.projection_size, head.lstm_size),
             int(task.is_pair),
         )
 

@@ -170,8 +170,9 @@ def _pictures(source: _Source, data: dict[str, Any]) -> dict[str, Drawing]:
         )  # fmt: skip
     pictures["density"] = density_map({task["name"]: task["density"] for task in tasks})
     for spec, (_, task) in zip(specs, source.packs):
-        if layers := [j for j in spec.nnz if spec.nnz[j].total]:
-            densest = max(layers, key=lambda j: spec.nnz[j].total)
+        kept = {j: nnz.total for j, nnz in spec.nnz.items() if nnz is not None and nnz.total}
+        if kept:
+            densest = max(kept, key=lambda j: kept[j])
             layouts = {name: delta.layout for name, delta in task.deltas[densest].items()}
             title = f"Masks of {spec.name} in its densest layer, {densest}"
             pictures[f"mask-{spec.name}"] = mask_pictures(title, by_matrix(layouts))

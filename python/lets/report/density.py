@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import torch
 
-from lets.nnz import LayerNnz
+from lets.nnz import LayerNnz, TaskNnz
 from lets.report.drawing import Drawing, Raster, Rect, Text, text_width
 from lets.shape import EncoderShape
 from lets_ext import DeltaLayout
@@ -18,12 +18,12 @@ _CELL_W, _CELL_H = 46.0, 22.0
 _LOW, _HIGH = 1e-5, 1e-1  # densities at which a cell is white and full
 
 
-def densities(shape: EncoderShape, nnz: Mapping[int, LayerNnz]) -> dict[str, list[float | None]]:
+def densities(shape: EncoderShape, nnz: TaskNnz) -> dict[str, list[float | None]]:
     """Share of kept weights by matrix, a value per layer; None where the layer is bypassed."""
     full = LayerNnz.full(shape)
     return {
         f.name: [
-            getattr(nnz[j], f.name) / getattr(full, f.name) if j in nnz else None
+            getattr(nnz[j] or full, f.name) / getattr(full, f.name) if j in nnz else None
             for j in range(shape.num_layers)
         ]
         for f in fields(LayerNnz)

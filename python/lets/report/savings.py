@@ -7,11 +7,10 @@ only the pooling reads are never formed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from lets.cost import dense_layer_cost, encoder_flops, layer_cost, layer_params
-from lets.nnz import LayerNnz
+from lets.nnz import TaskNnz
 from lets.policy import LayerCase, Policy
 from lets.policy_cost import head_cost
 from lets.shape import EncoderShape, layer_parameters
@@ -65,7 +64,7 @@ def savings(
     shape: EncoderShape,
     policy: Policy,
     seq_len: int,
-    nnz: Mapping[int, LayerNnz],
+    nnz: TaskNnz,
     num_labels: int = 2,
     head: tuple[int, int] | None = None,
 ) -> Savings:
@@ -92,14 +91,14 @@ def savings(
 def param_savings(
     shape: EncoderShape,
     policy: Policy,
-    nnz: Mapping[int, LayerNnz],
+    nnz: TaskNnz,
     num_labels: int = 2,
     head: tuple[int, int] | None = None,
 ) -> ParamSavings:
     """Where the parameters of a fine-tuned copy of the layers go."""
     layer = layer_parameters(shape.hidden_size, shape.intermediate_size)
     live = policy.live_layers
-    non_zeros = sum(nnz[j].total for j in live)
+    non_zeros = sum(kept.total for j in live if (kept := nnz[j]) is not None)
     stored = sum(layer_params(shape, policy.cases[j], nnz[j]) for j in live)
     return ParamSavings(
         dense=shape.num_layers * layer,
