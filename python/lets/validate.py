@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.pack import CONFIG, read_pack, resolve_pack, sample_logits
+from lets.pack_config import PackConfig
 
 _TOLERANCE = 1e-4
 
@@ -41,16 +43,32 @@ def validate_pack(path: str | Path, encoder: Encoder | None = None) -> dict[str,
     }
     if encoder is not None and config.samples:
         found = sample_logits(task, encoder, [sample.input for sample in config.samples])
-        stored = torch.tensor([sample.logits for sample in config.samples])
-        difference = (found - stored).abs()
-        allowed = _TOLERANCE * (1 + stored.abs())
-        worst = difference.amax(1)
-        bad = (~(difference <= allowed)).any(1).nonzero().flatten().tolist()
-        if bad:
-            raise LetsError(
-                f"{resolve_pack(path)[0] / CONFIG}: samples[{bad[0]}]: logits must be within "
-                f"{_TOLERANCE:g} of the stored ones, differ by {float(worst[bad[0]]):.3g}; the "
-                "pack was written by a version with other arithmetic, or for another tokenizer"
-            )
-        report |= {"samples_checked": len(config.samples), "max_difference": float(worst.max())}
+        worst = check_sample_outputs(config, found, str(resolve_pack(path)[0] / CONFIG))
+        report |= {"samples_checked": len(config.samples), "max_difference": worst}
     return report
+
+
+def check_sample_outputs(
+    config: PackConfig, found: Tensor, where: str, tolerance: float = _TOLERANCE
+) -> float:
+    """The largest difference between computed logits of a pack's samples and the stored ones.
+
+    Args:
+        found: In the order of the samples. [n, C]
+        tolerance: Allowed per 1 + |logit|; the default is for float32.
+
+    Raises:
+        LetsError: it is larger than rounding explains.
+    """
+    stored = torch.tensor([sample.logits for sample in config.samples])
+    difference = (found - stored).abs()
+    worst = difference.amax(1)
+    allowed = tolerance * (1 + stored.abs())
+    bad = (~(difference <= allowed)).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise LetsError(
+            f"{where}: samples[{bad[0]}]: logits must be within "
+            f"{tolerance:g} of the stored ones, differ by {float(worst[bad[0]]):.3g}; the "
+            "pack was written by a version with other arithmetic, or for another tokenizer"
+        )
+    return float(worst.max())

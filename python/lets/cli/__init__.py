@@ -20,6 +20,7 @@ from lets.cli import (
     plan,
     report,
     reproduce,
+    serve,
     train,
     validate,
 )
@@ -42,6 +43,7 @@ app.command("bench")(bench.bench)
 app.command("report")(report.report)
 app.command("glue-submission")(glue.glue_submission)
 app.command("reproduce")(reproduce.reproduce)
+app.command("serve")(serve.serve)
 
 # The options of training are those of the ecosystem's scripts, which spell them with underscores.
 _TRAINING = {"token_normalize_func": lambda token: token.replace("_", "-")}

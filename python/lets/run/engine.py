@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,11 @@ class Engine:
         """The loaded tasks by name; their weights are views of the engine's."""
         return dict(self._set.tasks)
 
+    @property
+    def task_set(self) -> TaskSet:
+        """What a call that began now would answer with; it never changes."""
+        return self._set
+
     def memory(self) -> dict[str, int]:
         """Bytes held: of the encoder, with what it keeps beside it for the tasks, and of the tasks.
 
@@ -110,22 +115,31 @@ class Engine:
         return {"encoder": loaded.encoder.num_bytes(), "tasks": tasks, "model": model}
 
     def add_task(
-        self, task: Task | str | Path, name: str | None = None, *, replace: bool = False
+        self,
+        task: Task | str | Path,
+        name: str | None = None,
+        *,
+        replace: bool = False,
+        check: Callable[[TaskSet], object] | None = None,
     ) -> str:
         """Load a pack or a task; returns the name it answers under.
 
         Args:
             name: In place of the task's own.
             replace: Take the place of a task of this name.
+            check: Sees the tasks as they would be; when it raises, they stay as they are.
         """
-        return self._add([(task, name)], replace)[0]
+        return self._add([(task, name)], replace, check)[0]
 
     def add_tasks(self, tasks: Iterable[Task | str | Path]) -> list[str]:
         """Load several packs or tasks at once: all of them, or none if one is refused."""
         return self._add([(task, None) for task in tasks], False)
 
     def _add(
-        self, tasks: Sequence[tuple[Task | str | Path, str | None]], replace: bool
+        self,
+        tasks: Sequence[tuple[Task | str | Path, str | None]],
+        replace: bool,
+        check: Callable[[TaskSet], object] | None = None,
     ) -> list[str]:
         loaded: dict[str, Task] = {}
         for task, name in tasks:
@@ -149,7 +163,10 @@ class Engine:
                     "under another name"
                 )
             if loaded:
-                self._set = self._set.with_tasks(loaded)  # running calls keep the set they have
+                successor = self._set.with_tasks(loaded)
+                if check is not None:
+                    check(successor)
+                self._set = successor  # running calls keep the set they have
         return list(loaded)
 
     def remove_task(self, name: str) -> Task:
@@ -205,9 +222,18 @@ class Engine:
         return {name: outputs[name] for name in wanted}
 
     @torch.inference_mode()
-    def forward(self, tokens: TokenBatch, tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Logits of token ids that every task answers, without tokenizing. [B, C] per task"""
-        loaded = self._set
+    def forward(
+        self,
+        tokens: TokenBatch,
+        tasks: Sequence[str] | None = None,
+        task_set: TaskSet | None = None,
+    ) -> dict[str, Tensor]:
+        """Logits of token ids that every task answers, without tokenizing. [B, C] per task
+
+        Args:
+            task_set: An earlier `task_set` of this engine; default: the tasks loaded now.
+        """
+        loaded = self._set if task_set is None else task_set
         if not isinstance(tokens, TokenBatch):
             raise LetsError(f"engine: tokens must be a TokenBatch, got {type(tokens).__name__}")
         names = list(loaded.tasks if tasks is None else dict.fromkeys(check_names(tasks)))

@@ -138,7 +138,7 @@ def _fastest(loaded: TaskSet, names: tuple[str, ...], batch: int, seq_len: int) 
         return min(choices, key=seconds)
 
     sizes = (batch - 1).bit_length(), (seq_len - 1).bit_length()
-    return loaded.cached(("auto", names, sizes, torch.get_num_threads()), decide)
+    return loaded.chosen(("auto", names, sizes, torch.get_num_threads()), decide)
 
 
 @cache

@@ -17,6 +17,7 @@ from lets.task import Task
 
 T = TypeVar("T")
 _MAX_PROGRAMS = 64
+_MAX_CHOICES = 4096  # names of structures: small, but dear to find again
 
 
 class TaskSet:
@@ -43,6 +44,7 @@ class TaskSet:
         self.encoder = packed_for(encoder, self.stacks.specs.values())
         self.tasks = {name: self.stacks.view(name, task) for name, task in tasks.items()}
         self._programs: OrderedDict[object, object] = OrderedDict()
+        self._choices: OrderedDict[object, object] = OrderedDict()
         self._lock = threading.Lock()
 
     def with_tasks(self, tasks: Mapping[str, Task]) -> TaskSet:
@@ -73,13 +75,22 @@ class TaskSet:
 
     def cached(self, key: object, make: Callable[[], T]) -> T:
         """What `make` returned for this key; the least recently used of many are forgotten."""
+        return self._recent(self._programs, _MAX_PROGRAMS, key, make)
+
+    def chosen(self, key: object, make: Callable[[], T]) -> T:
+        """`cached`, for what is small: it never pushes programs out."""
+        return self._recent(self._choices, _MAX_CHOICES, key, make)
+
+    def _recent(
+        self, kept: OrderedDict[object, object], most: int, key: object, make: Callable[[], T]
+    ) -> T:
         with self._lock:
-            if key in self._programs:
-                self._programs.move_to_end(key)
-                return self._programs[key]  # type: ignore[return-value]
+            if key in kept:
+                kept.move_to_end(key)
+                return kept[key]  # type: ignore[return-value]
         made = make()
         with self._lock:
-            self._programs[key] = made
-            while len(self._programs) > _MAX_PROGRAMS:
-                self._programs.popitem(last=False)
+            kept[key] = made
+            while len(kept) > most:
+                kept.popitem(last=False)
         return made

@@ -1,0 +1,33 @@
+"""The HTTP server: many clients, one engine.
+
+settings.py   ports, keys and limits
+app.py        the public routes; admin.py: those that change the tasks, on a port of their own
+auth.py, limits.py, access_log.py   what a request passes before it reaches a route
+prepare.py    texts of a request -> rows of token ids
+batcher.py    rows of many requests -> calls of the engine; forming.py: which rows share a call
+server.py     both ports in one event loop, and how it ends
+
+Needs the extra `serve`; `require_extra` says so before anything here is imported.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from lets.errors import LetsError
+
+_NEEDED = {
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "h11": "h11",
+    "prometheus_client": "prometheus-client",
+}
+
+
+def require_extra() -> None:
+    """Raises LetsError where a package of the extra is missing."""
+    missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
+    if missing:
+        raise LetsError(
+            f"serve: needs {', '.join(missing)}, not installed; pip install 'lets-ext[serve]'"
+        )

@@ -1,0 +1,101 @@
+"""What a call costs, from the cost model: for answers, for metrics, and to decide what to batch."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+
+from lets.cost import Cost, encoder_flops
+from lets.encoder import Encoder
+from lets.plan.timing import MachineRates
+from lets.policy_cost import frozen_cost, head_cost, task_cost
+from lets.run.calibrate import Sizes, machine_rates
+from lets.run.task_set import TaskSet
+
+Names = tuple[str, ...]
+
+# Different subsets of the tasks that get programs of their own: compiling one takes milliseconds,
+# and clients choose the subsets. Any other is answered by a superset.
+MAX_SUBSETS = 16
+_MAX_REMEMBERED = 1 << 14
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations of one text.
+
+    Args:
+        dense: Of one dense model a task.
+    """
+
+    shared: int
+    own: int
+    dense: int
+
+    @property
+    def total(self) -> int:
+        return self.shared + self.own
+
+
+@dataclass
+class _Known:
+    """What was found out about a set of tasks."""
+
+    subsets: dict[Names, None] = field(default_factory=dict)
+    flops: dict[tuple[Names, int], Flops] = field(default_factory=dict)
+
+
+class Costs:
+    """Costs of task sets on one encoder; forgets a set when nobody holds it. One thread at a time.
+
+    Args:
+        rates: Of this machine; default: measured, in half a second once a machine.
+    """
+
+    def __init__(self, encoder: Encoder, rates: MachineRates | None = None) -> None:
+        self.shape = shape = encoder.shape
+        self.rates = rates or machine_rates(
+            Sizes(shape.hidden_size, shape.intermediate_size, encoder.dtype, encoder.device)
+        )
+        self._known: weakref.WeakKeyDictionary[TaskSet, _Known] = weakref.WeakKeyDictionary()
+
+    def subset(self, loaded: TaskSet, names: Names) -> Names:
+        """The tasks that are computed where `names` are wanted: these, or a few more."""
+        order = tuple(name for name in loaded.tasks if name in set(names))
+        known = self._of(loaded).subsets
+        if order in known or len(known) < MAX_SUBSETS:
+            known[order] = None
+            return order
+        larger = [other for other in known if set(order) <= set(other)]
+        return min(larger, key=lambda other: self.flops(loaded, other, 32).total)
+
+    def flops(self, loaded: TaskSet, names: Names, seq_len: int) -> Flops:
+        """Operations of one text of so many tokens."""
+        kept = self._of(loaded).flops
+        found = kept.get((names, seq_len))
+        if found is None:
+            if len(kept) >= _MAX_REMEMBERED:
+                kept.clear()
+            found = kept[names, seq_len] = self._count(loaded, names, seq_len)
+        return found
+
+    def seconds(self, loaded: TaskSet, names: Names, rows: int, seq_len: int) -> float:
+        """Expected time: products of few rows run at a lower rate."""
+        total = rows * self.flops(loaded, names, seq_len).total
+        return total / self.rates.flops(rows * seq_len)
+
+    def _of(self, loaded: TaskSet) -> _Known:
+        known = self._known.get(loaded)
+        if known is None:
+            known = self._known[loaded] = _Known({tuple(loaded.tasks): None})
+        return known
+
+    def _count(self, loaded: TaskSet, names: Names, seq_len: int) -> Flops:
+        specs = [loaded.stacks.specs[name] for name in names]
+        shared = frozen_cost(self.shape, seq_len, [spec.policy for spec in specs]).total.flops
+        own = 0
+        for spec in specs:
+            layers = task_cost(self.shape, spec.policy, seq_len, spec.nnz).layers
+            head = head_cost(self.shape, spec.num_labels, widths=spec.head)
+            own += Cost.total((*layers, head)).flops
+        return Flops(shared, own, len(specs) * encoder_flops(self.shape, seq_len, 1))

@@ -1,0 +1,52 @@
+"""From the command line's words to an engine with checked packs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from lets.encoder import Encoder
+from lets.errors import LetsError
+from lets.pack import is_pack
+from lets.run.engine import Engine
+from lets.serve.admin import add_checked
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_engine(
+    encoder: str,
+    packs: Sequence[str],
+    mode: str = "auto",
+    device: str = "cpu",
+    dtype: str = "float32",
+    threads: int | None = None,
+) -> Engine:
+    """An engine whose packs have reproduced their samples."""
+    if dtype not in _DTYPES:
+        raise LetsError(f"serve: dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    engine = Engine(
+        Encoder.from_pretrained(encoder, dtype=_DTYPES[dtype], device=device), mode=mode
+    )
+    for pack in expand(packs):
+        add_checked(engine, pack)
+    return engine
+
+
+def expand(packs: Sequence[str]) -> list[str]:
+    """Packs as they are; a folder that is none stands for the packs in it."""
+    found: list[str] = []
+    for name in packs:
+        folder = Path(name)
+        if not folder.is_dir() or is_pack(folder):
+            found.append(name)
+            continue
+        inside = sorted(str(child) for child in folder.iterdir() if is_pack(child))
+        if not inside:
+            raise LetsError(f"{name}: must be a task pack or a folder of packs, holds neither")
+        found += inside
+    return found
