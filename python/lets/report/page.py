@@ -24,8 +24,8 @@ _SECTIONS = (
      "so layers and matrices differ by orders of magnitude. The colour is on a logarithmic scale."),
     ("mask", "Masks", "Each picture is one weight matrix, a row per output feature, pooled to "
      "cells; the fuller a cell, the stronger its colour."),
-    ("search", "Searches", "Selectors without noise at the temperature of the step. A probability "
-     "of 1 is the task's own source, 0 the frozen one."),
+    ("search", "Searches", "Selectors without noise, at the temperature of the moment. A "
+     "probability of 1 is the task's own source, 0 the frozen one."),
     ("timeline", "A traced call", "Outermost ops of one call, thread by thread."),
 )  # fmt: skip
 

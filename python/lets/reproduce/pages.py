@@ -8,7 +8,7 @@ from lets.errors import LetsError
 from lets.reproduce.page import Page
 from lets.reproduce.source import Source
 
-PAGES = ("summary",)
+PAGES = ("summary", "figure1", "figure3", "figure5", "search", "overheads", "seqlen")
 
 
 def build_page(name: str, source: Source) -> Page:

@@ -37,8 +37,8 @@ def runs(tmp_path):
     """What `lets fit` leaves of a search of `cheap`, and of its full fine-tuning."""
     entry = {"temperature": 4.0, "expected_gflop": 1.0, "p_pool": [1.0, 1.0, 1.0]}
     history = [
-        {**entry, "step": 5, "p_input": [0.0, 0.5, 0.5]},
-        {**entry, "step": 10, "p_input": [0.0, 0.1, 0.2]},
+        {**entry, "epoch": 0.5, "p_input": [0.0, 0.5, 0.5]},
+        {**entry, "epoch": 1.0, "p_input": [0.0, 0.1, 0.2]},
     ]
     lets, inputs = tmp_path / "cheap" / "lets", {"data": "d1", "name": "cheap"}
     for path, stage, result in (
