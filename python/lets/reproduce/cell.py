@@ -39,7 +39,7 @@ class Cell:
         history: Per epoch: epoch, step, loss, score of `metric` on the slice; `chosen_epoch`
             is one of them.
         scores: On dev, by metric; `metric` is the task's (METHOD section 11).
-        targets, predictions: Of dev, in its order: class indices, or numbers for regression.
+        targets, predictions: Of dev, in its order: class indices, or numbers as `rounded` gives.
         policy: Input and pool letters, of systems that have one.
         ops: By accounting, `OPS`; percentages of the encoder at `settings.max_seq_length`; the
             total and the speed-up are those of nine tasks like this one.
@@ -88,7 +88,7 @@ class Cell:
         if self.policy is not None:
             Policy.from_dict(self.policy)
         again = score(self.metric, self.targets, self.predictions)
-        if abs(again - self.score) > 1e-3:  # predictions of regression are rounded
+        if abs(again - self.score) > 1e-9:
             raise LetsError(f"cell: {self.metric} is {self.score}, its predictions give {again}")
 
     @property
@@ -167,10 +167,15 @@ def _unequal(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -
     return sorted(found)
 
 
-def _packed(values: list[float], problem_type: str) -> str | list[float]:
-    """Class indices as one string of digits, numbers with three decimals."""
+def rounded(number: float) -> float:
+    """A prediction as cells keep it: five digits; scores are those of the rounded predictions."""
+    return float(f"{number:.5g}")
+
+
+def _packed(values: list[float], problem_type: str) -> str:
+    """Class indices as one string of digits, numbers with spaces between."""
     if problem_type == REGRESSION:
-        return " ".join(f"{value:.3f}" for value in values)
+        return " ".join(f"{value:.5g}" for value in values)
     return "".join(str(int(value)) for value in values)
 
 

@@ -18,8 +18,8 @@ from lets.encoder import Encoder
 from lets.glue import glue_task, load_glue, load_mismatched
 from lets.glue_hub import load_glue_hub
 from lets.progress import Progress
-from lets.reproduce.cell import NUM_TASKS, Cell
-from lets.scores import score
+from lets.reproduce.cell import NUM_TASKS, Cell, rounded
+from lets.scores import REGRESSION, score
 from lets.shape import EncoderShape
 from lets.task_data import TaskData, TaskRow, hold_out
 from lets.train.scoring import logits_of, predictions_of
@@ -163,6 +163,8 @@ def _scored(
     batch_size = common["settings"]["per_device_eval_batch_size"]
     logits = logits_of(result.forward, data, dev, batch_size)
     predicted, targets = predictions_of(logits, data.problem_type), list(data.targets(dev))
+    if data.problem_type == REGRESSION:
+        predicted = [rounded(value) for value in predicted]
     rows = {**experiment.rows, "dev": len(dev)}
     scores = {metric: score(metric, targets, predicted) for metric in experiment.metrics}
     return Cell(
