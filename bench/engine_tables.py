@@ -59,7 +59,8 @@ def _times(row):
         f"**{row['ratio']:.2f}**",
         f"{row['flop_ratio']:.2f}",
         f"{row['ratio'] / row['flop_ratio']:.0%}",
-        f"{row['max_abs_diff']:.0e}",
+        f"{row['max_abs_diff']:.0e}"
+        + (f" ({row['quantization']})" if row.get("quantization") else ""),
     ]
 
 

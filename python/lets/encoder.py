@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lets import products
 from lets.errors import LetsError
 from lets.frozen import ActivationCache, FrozenNeeds
+from lets.int8 import quantize
 from lets.layers import (
     FrozenLayer,
     cached_cls_layer,
@@ -133,13 +134,19 @@ class Encoder:
         """A frozen copy of a loaded transformers model, which may go on training."""
         return cls(copy.deepcopy(getattr(model, "base_model", model)), tokenizer, source)
 
-    def packed(self) -> Encoder:
+    def packed(self, quantization: str | None = None) -> Encoder:
         """The same encoder for answering, with matrices packed for the fastest product.
 
         It shares all else; where this encoder is not used any more, its matrices are released.
+
+        Args:
+            quantization: "int8" rounds the matrices; see `lets.int8`.
         """
+        if quantization not in (None, "int8"):
+            raise LetsError(f"encoder: quantization must be int8 or None, got {quantization!r}")
+        pack = products.pack if quantization is None else quantize
         return self._with_layers([
-            replace(layer, weights=layer.weights.packed()) for layer in self._frozen
+            replace(layer, weights=layer.weights.packed(pack)) for layer in self._frozen
         ])  # fmt: skip
 
     def with_projections(self, whole: Collection[int], parts: Collection[int]) -> Encoder:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lets.products import is_packed, linear, linear_gelu, pack, plain
+from lets.products import is_packed, linear, linear_gelu, pack_like, plain
 from lets.weights import LayerWeights
 from lets_ext import (
     Delta,
@@ -72,14 +72,15 @@ class FrozenLayer:
 
     def with_projections(self, whole: bool, parts: bool) -> FrozenLayer:
         """A packed layer with W_Q, W_K, W_V as they are read: whole (packed), in parts, or both."""
-        held, beside = self.weights.qkv_weight, self.plain_qkv_weight
-        if not is_packed(self.weights.out_weight):
+        held: Any = self.weights.qkv_weight
+        beside, form = self.plain_qkv_weight, self.weights.out_weight
+        if not is_packed(form):
             return self
         if not parts:
-            held, beside = pack(held), None
+            held, beside = pack_like(held, form), None
         else:
-            beside = plain(held) if beside is None else beside
-            held, beside = (pack(held), beside) if whole else (beside, None)
+            unpacked = plain(held) if beside is None else beside
+            held, beside = (pack_like(held, form), unpacked) if whole else (unpacked, None)
         weights = replace(self.weights, qkv_weight=held)
         return replace(self, weights=weights, plain_qkv_weight=beside)
 

@@ -1,7 +1,8 @@
 """The product with a frozen weight: packed once for oneDNN where it is there, or plain torch.
 
-A packed weight takes the place of the plain one and as much memory. It has no gradients: where they
-are asked for it is unpacked, which training on an encoder of its own never needs.
+A packed weight takes the place of the plain one and as much memory, in 8-bit integers a quarter. It
+has no gradients: where they are asked for it is unpacked, which training on an encoder of its own
+never needs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lets.int8 import Int8Weight, int8_linear, quantize
 from lets_ext import bias_gelu
+
+Weight = Tensor | Int8Weight
 
 _SUPPORTED = {
     torch.bfloat16: "_is_mkldnn_bf16_supported",
@@ -37,36 +41,48 @@ def pack(weight: Tensor) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight)
 
 
-def is_packed(weight: Tensor) -> bool:
-    return weight.is_mkldnn
+def pack_like(weight: Weight, other: Weight) -> Weight:
+    """The weight in the form of another one."""
+    if isinstance(weight, Int8Weight):
+        return weight
+    return quantize(weight) if isinstance(other, Int8Weight) else pack(weight)
 
 
-def plain(weight: Tensor) -> Tensor:
-    """The weight as `nn.Linear` has it, the same numbers; a copy if it is packed. [O, I]"""
-    return weight.to_dense() if is_packed(weight) else weight
+def is_packed(weight: Weight) -> bool:
+    """Whether it is no plain tensor."""
+    return isinstance(weight, Int8Weight) or weight.is_mkldnn
 
 
-def num_bytes(weight: Tensor) -> int:
-    if is_packed(weight):  # with what the layout pads
+def plain(weight: Weight) -> Tensor:
+    """The weight as `nn.Linear` has it; a copy if it is packed. [O, I]"""
+    if isinstance(weight, Int8Weight):
+        return weight.plain()
+    return weight.to_dense() if weight.is_mkldnn else weight
+
+
+def num_bytes(weight: Weight) -> int:
+    if isinstance(weight, Int8Weight):
+        return weight.num_bytes()
+    if weight.is_mkldnn:  # with what the layout pads
         return int(torch.ops.mkldnn._nbytes(weight))
     return weight.numel() * weight.element_size()
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:
     """`F.linear` with a weight that may be packed. x [..., I] -> [..., O]"""
-    if not is_packed(weight):
-        return F.linear(x, weight, bias)
-    if _wants_gradient(x):
+    if not is_packed(weight) or _wants_gradient(x):
         return F.linear(x, plain(weight), bias)
+    if isinstance(weight, Int8Weight):
+        return int8_linear(x, weight, bias)
     return _packed_linear(x, weight, bias, "none")
 
 
-def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def linear_gelu(x: Tensor, weight: Weight, bias: Tensor) -> Tensor:
     """gelu(x · weightᵀ + bias), exact erf; one pass where the weight is packed.
 
     x [1, N, I], bias [1, O] -> [1, N, O]
     """
-    if is_packed(weight) and not _wants_gradient(x):
+    if isinstance(weight, Tensor) and is_packed(weight) and not _wants_gradient(x):
         return _packed_linear(x, weight, bias[0], "gelu")
     return bias_gelu(linear(x, weight), bias)
 

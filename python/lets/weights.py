@@ -44,15 +44,15 @@ class LayerWeights:
             **{f.name: getattr(self, f.name).to(device=device, dtype=dtype) for f in fields(self)}
         )
 
-    def packed(self) -> LayerWeights:
-        """With matrices as the fastest product takes them; see `lets.products`."""
-        return self._matrices(products.pack)
+    def packed(self, pack: Callable[[Tensor], Any] = products.pack) -> LayerWeights:
+        """With matrices as a product takes them; see `lets.products`."""
+        return self._matrices(pack)
 
     def plain(self) -> LayerWeights:
         """With plain matrices, unpacked copies of those that are packed."""
         return self._matrices(products.plain)
 
-    def _matrices(self, change: Callable[[Tensor], Tensor]) -> LayerWeights:
+    def _matrices(self, change: Callable[[Any], Any]) -> LayerWeights:
         return replace(self, **{name: change(getattr(self, name)) for name in _MATRICES})
 
 

@@ -56,9 +56,11 @@ class Ours:
         key = (policy, count)
         if self._engine is None or self._engine[0] != key:
             self._engine = None  # before the next one takes memory
-            options: dict[str, Any] = (
-                {} if self.settings.mode is None else {"mode": self.settings.mode}
-            )
+            options: dict[str, Any] = {
+                name: value
+                for name in ("mode", "quantization")
+                if (value := getattr(self.settings, name)) is not None
+            }
             self._engine = (key, Engine(self.encoder, self.tasks(*key), **options))
         return self._engine[1]
 

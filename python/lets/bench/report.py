@@ -27,6 +27,8 @@ class Row:
         flop_ratio: What the operations of both sides predict for it.
         max_abs_diff: Logits of the engine, against a plain evaluation of the same packs.
         baseline_max_abs_diff: Logits of the baseline, against eager torch.
+        quantization: Of the engine's frozen matrices: its answers are approximate then, and
+            `max_abs_diff` says by how much.
         models: Distinct dense models in memory. Fewer than tasks: so many passes were timed and
             the time scaled (`scaled`).
         baseline_iqr_ms, lets_iqr_ms: Distance of the quartiles over the rounds.
@@ -53,6 +55,7 @@ class Row:
     rounds: int = 0
     scaled: bool = False
     error: str | None = None
+    quantization: str | None = None
 
     @classmethod
     def of(cls, common: dict[str, Any], dense: Timing, lets: Timing, scale: float) -> Row:
@@ -86,8 +89,13 @@ class Row:
             return f"{where}: {self.error}"
         return (
             f"{where}: {self.baseline_ms:.1f} ms / {self.lets_ms:.1f} ms = {self.ratio:.2f} "
-            f"(FLOPs {self.flop_ratio:.2f})"
+            f"(FLOPs {self.flop_ratio:.2f}){self._approximate()}"
         )
+
+    def _approximate(self) -> str:
+        if self.quantization is None:
+            return ""
+        return f", approximate ({self.quantization}): logits differ by {self.max_abs_diff:.1e}"
 
 
 COLUMNS = (
@@ -102,10 +110,16 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
         [
             row.baseline, row.policy, str(row.tasks), str(row.batch), str(row.seq_len),
             _number(row.baseline_ms, ".1f"), _number(row.lets_ms, ".1f"),
-            _number(row.ratio, ".2f"), f"{row.flop_ratio:.2f}", f"{row.max_abs_diff:.0e}",
+            _number(row.ratio, ".2f"), f"{row.flop_ratio:.2f}", difference(row),
         ]
         for row in rows
     ]  # fmt: skip
+
+
+def difference(row: Row) -> str:
+    """The engine's largest difference; of rounded matrices it is no error, and marked."""
+    mark = "" if row.quantization is None else f" ({row.quantization})"
+    return f"{row.max_abs_diff:.0e}{mark}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -72,7 +72,9 @@ def run_bench(
             check_cls_last(plain)
         for name in settings.all_baselines():
             model = with_cls_last(plain) if is_strict(name) else plain
-            dense = Dense(model, plain, torch.get_num_threads(), Path(folder) / name)
+            dense = Dense(
+                model, plain, torch.get_num_threads(), Path(folder) / name, settings.quantization
+            )
             _run_baseline(name, dense, ours, outcome, note)
     return outcome
 
@@ -115,6 +117,7 @@ def _measure(name: str, baseline: Baseline, ours: Ours, point: Point) -> Row:
     dense = baseline.prepare(passes, inputs)
     found = dense()
     allowed = tolerance(settings.torch_dtype)
+    own_allowed = tolerance(settings.torch_dtype, settings.quantization)
     theirs = Difference.of(found, [baseline.reference(inputs)] * passes)
     our_difference = ours.difference(point.policy, point.tasks, point.batch, point.seq_len)
     common: dict[str, Any] = {
@@ -125,6 +128,7 @@ def _measure(name: str, baseline: Baseline, ours: Ours, point: Point) -> Row:
         "batch": point.batch,
         "seq_len": point.seq_len,
         "dtype": settings.dtype,
+        "quantization": settings.quantization,
         "mode": ours.mode(point.policy, point.tasks),
         "threads": torch.get_num_threads(),
         "flop_ratio": flop_ratio(
@@ -136,7 +140,7 @@ def _measure(name: str, baseline: Baseline, ours: Ours, point: Point) -> Row:
         "models": passes,
     }  # fmt: skip
     wrong = []
-    if not our_difference.within(allowed):
+    if not our_difference.within(own_allowed):
         wrong.append(f"the engine differs from a plain evaluation of its packs by "
                      f"{our_difference.absolute:.2e}")  # fmt: skip
     if not theirs.within(baseline.tolerance or allowed):

@@ -25,6 +25,7 @@ class BenchSettings:
         policies: See `lets.bench.policies.task_policies`; ignored with `packs`.
         packs: Real task packs; with more tasks than packs each answers several times.
         mode: Engine mode; None: the engine's own.
+        quantization: Of the engine's frozen matrices; None or int8.
         cls_last: Also every baseline with a [CLS]-only last layer.
         rounds, seconds: A row ends after so many rounds, or after so long.
         max_memory: Gigabytes that the models of one baseline may take.
@@ -40,6 +41,7 @@ class BenchSettings:
     packs: tuple[str, ...] = ()
     density: float = 0.005
     mode: str | None = None
+    quantization: str | None = None
     dtype: str = "float32"
     device: str = "cpu"
     threads: int | None = None
@@ -71,6 +73,8 @@ class BenchSettings:
             raise LetsError(f"bench: density must be in (0, {_MAX_DENSITY}], got {self.density}")
         if _SHORT.get(self.dtype, self.dtype) not in DTYPES:
             raise LetsError(f"bench: dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.quantization not in (None, "int8"):
+            raise LetsError(f"bench: quantization must be int8, got {self.quantization!r}")
         if self.device != "cpu" and not torch.cuda.is_available():
             raise LetsError(f"bench: device must be cpu (no CUDA device found), got {self.device}")
 

@@ -31,8 +31,8 @@ class ProblemOptions:
     batch: str = option("Texts of a call (default: 1).", "1")
     seq_len: str = option("Tokens of a text (default: 128).", "128")
     baselines: str = option(
-        "eager (default), compile, ort-fp32, ort-int8, stacked, lora-switch, lora-mixed, "
-        "cuda-graph, cuda-streams.",
+        "eager (default), compile, own-dense, ort-fp32, ort-int8, stacked, lora-switch, "
+        "lora-mixed, cuda-graph, cuda-streams.",
         "eager",
     )
     cls_last: bool = option(
@@ -42,6 +42,7 @@ class ProblemOptions:
     dtype: str = option("float32 (default), bfloat16 or float16.", "float32")
     device: str = option("cpu (default) or cuda.", "cpu")
     mode: str | None = option("Mode of the engine.")
+    quantization: str | None = option("int8: the engine's frozen matrices, on a CPU.")
     seed: int = option("Seed of all weights.", 0)
 
 
@@ -81,7 +82,7 @@ def bench(
         packs=_names(problem.packs),
         **{
             name: getattr(problem, name)
-            for name in ("density", "mode", "dtype", "device", "cls_last", "seed")
+            for name in ("density", "mode", "quantization", "dtype", "device", "cls_last", "seed")
         },
         **vars(how),
     )

@@ -47,6 +47,8 @@ class Engine:
             calibration of the machine. LETS_ENGINE_MODE takes the place of `auto`.
         pad_to_multiple_of: Lengths of batches, for fewer different sizes.
         graphs: On CUDA, capture and replay a graph per size (not measured so far).
+        quantization: "int8": products with the encoder's matrices in 8-bit integers (experiment;
+            float32 encoders on a CPU). Deltas, [CLS] attention and all else stay float32.
     """
 
     def __init__(
@@ -58,8 +60,9 @@ class Engine:
         mode: str = "auto",
         pad_to_multiple_of: int = 1,
         graphs: bool = False,
+        quantization: str | None = None,
     ) -> None:
-        self.encoder = encoder.packed()
+        self.encoder, self.quantization = encoder.packed(quantization), quantization
         self.batch_size = check_count("batch_size", batch_size)
         self.pad_to_multiple_of = check_count("pad_to_multiple_of", pad_to_multiple_of)
         self.mode, self.graphs = check_mode(mode), graphs
@@ -80,6 +83,7 @@ class Engine:
         mode: str = "auto",
         pad_to_multiple_of: int = 1,
         graphs: bool = False,
+        quantization: str | None = None,
     ) -> Engine:
         """An engine of an encoder (folder, hub id or loaded) and packs (folders, ids or tasks)."""
         if isinstance(packs, (str, Path)):
@@ -90,7 +94,7 @@ class Engine:
             encoder = Encoder.from_pretrained(encoder, revision, dtype, device)
         engine = cls(
             encoder, batch_size=batch_size, mode=mode,
-            pad_to_multiple_of=pad_to_multiple_of, graphs=graphs,
+            pad_to_multiple_of=pad_to_multiple_of, graphs=graphs, quantization=quantization,
         )  # fmt: skip
         engine.add_tasks(packs)
         return engine

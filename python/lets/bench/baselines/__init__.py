@@ -8,6 +8,7 @@ from lets.bench.baselines.cuda import CudaGraph, CudaStreams
 from lets.bench.baselines.eager import Eager
 from lets.bench.baselines.lora import LoraMixed, LoraSwitch
 from lets.bench.baselines.onnx_runtime import OrtFp32, OrtInt8
+from lets.bench.baselines.own_dense import OwnDense
 from lets.bench.baselines.stacked import Stacked
 from lets.errors import LetsError
 
@@ -16,6 +17,7 @@ __all__ = ["BASELINES", "Baseline", "Dense", "Forward", "Inputs", "baseline_clas
 BASELINES: dict[str, type[Baseline]] = {
     "eager": Eager,
     "compile": Compiled,
+    "own-dense": OwnDense,
     "ort-fp32": OrtFp32,
     "ort-int8": OrtInt8,
     "stacked": Stacked,

@@ -27,12 +27,14 @@ class Dense:
     Args:
         plain: The same model in its ordinary form, whose eager answers count.
         folder: For exported graphs.
+        quantization: The engine's, for baselines that run on its products.
     """
 
     model: nn.Module
     plain: nn.Module
     threads: int
     folder: Path
+    quantization: str | None = None
 
     @property
     def device(self) -> torch.device:

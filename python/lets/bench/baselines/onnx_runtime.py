@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lets.bench.baselines.base import Dense, Forward, Inputs, Sequential
+from lets.bench.check import INT8_TOLERANCE
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -45,8 +46,7 @@ class OrtFp32(Sequential):
 class OrtInt8(OrtFp32):
     """Dynamic quantization: int8 weights, activations quantized on the way."""
 
-    # Quantization changes answers; this catches a wrong graph, the row says what was lost.
-    tolerance = 0.25
+    tolerance = INT8_TOLERANCE
 
     def graph(self) -> Path:
         import onnx
