@@ -68,11 +68,17 @@ def dense_layer(
         attended = torch.where(attended, position_bias[:, :length, :length], -torch.inf)
     ctx = F.scaled_dot_product_attention(q, k, v, attn_mask=attended)
     ctx = ctx.transpose(1, 2).reshape(batch, length, hidden)
+    return dense_tail(weights, ctx, x, eps)
+
+
+def dense_tail(weights: LayerWeights, ctx: Tensor, x: Tensor, eps: float) -> Tensor:
+    """Nodes n4 to n6 of some rows: after the attention. ctx, x [..., H] -> [..., H]"""
+    size = x.shape[-1:]
     h = x + F.linear(ctx, weights.out_weight, weights.out_bias)
-    h = F.layer_norm(h, (hidden,), weights.attn_norm_weight, weights.attn_norm_bias, eps)
+    h = F.layer_norm(h, size, weights.attn_norm_weight, weights.attn_norm_bias, eps)
     inner = F.gelu(F.linear(h, weights.up_weight, weights.up_bias))
     out = h + F.linear(inner, weights.down_weight, weights.down_bias)
-    return F.layer_norm(out, (hidden,), weights.norm_weight, weights.norm_bias, eps)
+    return F.layer_norm(out, size, weights.norm_weight, weights.norm_bias, eps)
 
 
 def merged_layers(model: Any) -> list[LayerWeights]:

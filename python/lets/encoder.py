@@ -199,8 +199,12 @@ class Encoder:
 
     def look_up(self, batch: TokenBatch) -> Tensor:
         """`embed` of a batch that was checked. [B, S, H]"""
-        types = {"token_type_ids": batch.token_type_ids} if self.type_vocab_size else {}
-        x = self._embeddings(input_ids=batch.input_ids, **types)
+        return self.embed_ids(batch.input_ids, batch.token_type_ids)
+
+    def embed_ids(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """The same of ids alone; token types are ignored where there are none. [B, S, H]"""
+        types = {"token_type_ids": token_type_ids} if self.type_vocab_size else {}
+        x = self._embeddings(input_ids=input_ids, **types)
         return x if self._project is None else self._project(x)
 
     @torch.no_grad()

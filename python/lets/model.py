@@ -207,9 +207,10 @@ class LetsModel:
 
 
 def num_parameters(task: Task) -> int:
-    """What training trains of a task: non-zeros, biases, LayerNorms, head."""
-    vectors = sum(vector.numel() for layer in task.vectors.values() for vector in layer.values())
-    return task.nnz + vectors + sum(p.numel() for p in task.head.parameters())
+    """What training trains of a task: non-zeros (or whole matrices), biases, LayerNorms, head."""
+    layers = [*task.vectors.values(), *(task.dense or {}).values()]
+    stored = sum(tensor.numel() for layer in layers for tensor in layer.values())
+    return task.nnz + stored + sum(p.numel() for p in task.head.parameters())
 
 
 def packs_of(folder: str | Path) -> list[str | Path]:

@@ -15,6 +15,7 @@ from lets.cli import (
     convert,
     demo,
     env,
+    export,
     glue,
     ops,
     plan,
@@ -52,6 +53,7 @@ app.command("prune", context_settings=_TRAINING)(train.prune)
 app.command("search", context_settings=_TRAINING)(train.search)
 app.command("finetune", context_settings=_TRAINING)(train.finetune)
 app.command("convert", context_settings=_TRAINING)(convert.convert)
+app.command("export")(export.export)
 app.command("eval", context_settings=_TRAINING)(answer.evaluate)
 app.command("predict", context_settings=_TRAINING)(answer.predict)
 

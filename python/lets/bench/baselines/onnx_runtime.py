@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from lets.bench.baselines.base import Dense, Forward, Inputs, Sequential
 from lets.bench.check import INT8_TOLERANCE
+from lets.export.onnx import errors_only, write_graph
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -57,7 +56,7 @@ class OrtInt8(OrtFp32):
             graph = onnx.load(super().graph())
             # The exporter leaves shapes of weights as they were before it transposed them.
             del graph.graph.value_info[:]
-            with _errors_only():
+            with errors_only():
                 quantize_dynamic(graph, path, weight_type=QuantType.QInt8)
         return path
 
@@ -89,19 +88,8 @@ def session_forward(path: Path, threads: int) -> Forward:
 
 def export(model: nn.Module, path: Path) -> None:
     """Write a classifier's graph with free batch and length."""
-    example = {name: torch.ones(2, 7, dtype=torch.long) for name in _INPUTS}
-    dynamic = dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _errors_only(), _written_out_attention(model):
-        torch.onnx.export(
-            _LogitsOnly(model.eval()),
-            tuple(example.values()),
-            str(path),
-            dynamo=True,
-            dynamic_shapes=(dynamic,) * len(example),
-            external_data=False,
-            verbose=False,
-        )
+    with _written_out_attention(model):
+        write_graph(_LogitsOnly(model), path, _INPUTS)
 
 
 @contextlib.contextmanager
@@ -113,22 +101,6 @@ def _written_out_attention(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
-
-
-@contextlib.contextmanager
-def _errors_only() -> Iterator[None]:
-    """Exporter and quantizer report packages that are not needed and steps that are not taken."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", None)]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
 
 
 class _LogitsOnly(nn.Module):
