@@ -161,7 +161,7 @@ def policy_report(
         task_cost(shape, policy, seq_len, count, accounting, classes)
         for policy, count, classes in zip(policies, counts, labels, strict=True)
     )
-    frozen = frozen_cost(shape, seq_len, policies, accounting)
+    frozen = frozen_cost(shape, seq_len, policies, accounting, dense=nnz is None)
     loads = tuple(task_load(cost, frozen) for cost in costs)
     dense, overhead = encoder_flops(shape, seq_len), frozen.total.flops
     metrics = system_metrics(dense, shape.num_parameters, overhead, loads)

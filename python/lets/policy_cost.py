@@ -100,7 +100,8 @@ class FrozenCost:
     Args:
         total: All of it.
         hidden_ready: FLOPs spent when x^p_j is there, for j that somebody reads.
-        qkv_ready: FLOPs spent when QKV^p_j is there, for j that somebody reads.
+        qkv_ready: FLOPs spent when the frozen input of layer j is there, QKV^p_j or (dense tasks)
+            x^p_{j-1}, for j that somebody reads.
     """
 
     total: Cost
@@ -115,21 +116,26 @@ def frozen_cost(
     accounting: Accounting = "engine",
     batch: int = 1,
     itemsize: int = 4,
+    dense: bool = False,
 ) -> FrozenCost:
     """The overhead of a set of tasks: frozen layers run once, only as far as they are read.
 
     `paper`: as many full layers as the deepest x^p needs; Q, K, V above them are not counted.
     `engine`: also what is read of QKV^p_m above them (Q for [CLS] alone if all readers are p-cls),
     and the last frozen layer on its [CLS] row alone if nothing else of it is read.
+
+    Args:
+        dense: Whether the tasks' layers have whole matrices (LeTS-(c)): they read x^p, never QKV^p.
     """
     hidden = frozenset[int]().union(*(policy.frozen_hidden for policy in policies))
-    qkv = frozenset[int]().union(*(policy.frozen_qkv for policy in policies))
+    reads = frozenset[int]().union(*(policy.frozen_qkv for policy in policies))
+    qkv = frozenset[int]() if dense else reads
     layer = dense_layer_cost(shape, seq_len, batch, itemsize)
     top = max(hidden, default=-1)
     full = {j: layer.flops * (j + 1) for j in hidden}
     if accounting == "paper":
         total = Cost.total([layer] * (top + 1))
-        return FrozenCost(total, full, {j: layer.flops * j for j in qkv})
+        return FrozenCost(total, full, {j: layer.flops * j for j in reads})
 
     def products(j: int) -> Cost:
         rows = batch * seq_len if _all_rows(policies, j) else batch
@@ -140,10 +146,11 @@ def frozen_cost(
         )
         return query + both
 
-    cls_only = top >= 0 and top + 1 not in qkv
+    cls_only = top >= 0 and top + 1 not in reads
     depth = top if cls_only else top + 1
     total = Cost.total([layer] * depth)
-    qkv_ready = {j: layer.flops * j + _qkv_flops(shape, seq_len, batch) for j in qkv if j < depth}
+    made = 0 if dense else _qkv_flops(shape, seq_len, batch)
+    qkv_ready = {j: layer.flops * j + made for j in reads if j < depth or dense}
     if depth in qkv:
         total = total + products(depth)
         qkv_ready[depth] = total.flops

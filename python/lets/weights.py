@@ -122,6 +122,12 @@ def layer_modules(model: Any) -> Any:
     return model.get_submodule(_MODULES[model.config.model_type][0])
 
 
+def matrix_paths(model: Any) -> dict[str, str]:
+    """Where a layer's matrices are: query, key, value, out, up, down → path below the layer."""
+    names = _MODULES[model.config.model_type][1]
+    return {name: path for name, path in names.items() if "norm" not in name}
+
+
 def read_layers(model: Any, model_type: str) -> list[LayerWeights]:
     """The layers of a loaded model, bottom to top. The tensors are the model's own, detached."""
     path, names = _MODULES[model_type]

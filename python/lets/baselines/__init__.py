@@ -1,6 +1,7 @@
 """The systems of the comparison: one file each, one table of names.
 
-A system is a function from `base.SystemRun` to `base.SystemResult`.
+A system is a function from `base.SystemRun` to `base.SystemResult`; beside it stands
+`<function>_costs`, from `base.Sizes` to what a task of it costs.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lets.errors import LetsError
 
 if TYPE_CHECKING:
-    from lets.baselines.base import System
+    from lets.baselines.base import Costs, Sizes, System
 
 # Name → module:function; a module is imported when its system is asked for. <n> is a number that
 # the function gets: layers, groups, or a width.
@@ -26,15 +27,36 @@ SYSTEMS: dict[str, str] = {
     "freeze-<n>": "lets.baselines.freeze:freeze",
     "append-<n>": "lets.baselines.append:append",
     "bitfit": "lets.baselines.bitfit:bitfit",
+    "adapters": "lets.baselines.adapters:chosen_adapters",
+    "adapters-<n>": "lets.baselines.adapters:adapters",
+    "diff-pruning": "lets.baselines.diff_pruning:diff_pruning",
+    "diff-pruning-structured": "lets.baselines.diff_pruning:structured_diff_pruning",
+    "lora": "lets.baselines.lora:lora",
+    "shira": "lets.baselines.shira:shira",
 }
 
 
 def system(name: str) -> System:
     """A system by its name, e.g. `full` or `freeze-3`."""
+    return _find(name, "")
+
+
+def system_costs(name: str, sizes: Sizes) -> Costs:
+    """What a task of a system costs, by accounting; nothing is trained or loaded.
+
+    New parameters leave out the ordinary head, pooler and classifier, which all systems on the
+    ordinary architecture have alike; the layer-wise head of LeTS is counted.
+    """
+    costs: Costs = _find(name, "_costs")(sizes)
+    return costs
+
+
+def _find(name: str, suffix: str) -> Any:
+    """The system's function, or `<function>_costs` beside it."""
     match = re.fullmatch(r"(.*?)(\d{1,4})", name)
     family = f"{match[1]}<n>" if match else name
     if family not in SYSTEMS:
         raise LetsError(f"system: must be one of {', '.join(SYSTEMS)}, got {name!r}")
     module, _, function = SYSTEMS[family].partition(":")
-    found = getattr(importlib.import_module(module), function)
+    found = getattr(importlib.import_module(module), function + suffix)
     return functools.partial(found, number=int(match[2])) if match else found

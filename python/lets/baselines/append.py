@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from lets.baselines.base import SystemCost, SystemResult, SystemRun, same_costs
+from lets.baselines.base import Costs, Sizes, SystemCost, SystemResult, SystemRun, same_costs
 from lets.baselines.ordinary import train_part
 from lets.metrics import stacked_load
-from lets.shape import EncoderShape
 from lets.weights import layer_modules
 
 
@@ -18,11 +17,10 @@ def append(run: SystemRun, number: int) -> SystemResult:
         new = [copy.deepcopy(layer).requires_grad_(True) for layer in layers[-number:]]
         layers.extend(new)
 
-    shape, seq_len = run.inputs.encoder.shape, run.inputs.config.max_seq_length
-    costs = same_costs(append_cost(shape, seq_len, number))
+    costs = append_costs(Sizes.of(run), number)
     return train_part(run, f"append-{number}", prepare, run.inputs.config.full, costs)
 
 
-def append_cost(shape: EncoderShape, seq_len: int, number: int) -> SystemCost:
-    load, overhead = stacked_load(shape, seq_len, shape.num_layers, number)
-    return SystemCost(load, overhead)
+def append_costs(sizes: Sizes, number: int) -> Costs:
+    load, overhead = stacked_load(sizes.shape, sizes.seq_len, sizes.shape.num_layers, number)
+    return same_costs(SystemCost(load, overhead))

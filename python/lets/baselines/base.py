@@ -12,6 +12,7 @@ from torch import Tensor
 from lets.config import ACCOUNTINGS
 from lets.cost import encoder_flops
 from lets.metrics import Chain, SystemMetrics, TaskLoad, system_metrics
+from lets.nnz import TaskNnz
 from lets.policy import Policy
 from lets.shape import EncoderShape
 from lets.tokens import Texts
@@ -81,21 +82,48 @@ class SystemResult:
 System = Callable[[SystemRun], SystemResult]
 
 
-def own_pass_costs(
-    shape: EncoderShape, seq_len: int, new_params: int, extra_flops: int = 0
-) -> dict[str, SystemCost]:
+@dataclass(frozen=True)
+class Sizes:
+    """What a system costs depends on; trained ones count instead of estimating.
+
+    Args:
+        density: Kept share of the masked weights (LeTS, diff pruning, SHiRA).
+        policy: Of LeTS-(p,c) and -(c).
+        nnz: Counted non-zeros by live layer, in place of a density.
+    """
+
+    shape: EncoderShape
+    seq_len: int
+    num_labels: int = 2
+    density: float = 0.005
+    policy: Policy | None = None
+    nnz: TaskNnz | None = None
+
+    @classmethod
+    def of(cls, run: SystemRun) -> Sizes:
+        config, encoder = run.inputs.config, run.inputs.encoder
+        return cls(
+            encoder.shape, config.max_seq_length, run.inputs.data.num_labels, config.prune.density
+        )
+
+
+Costs = dict[str, SystemCost]  # by accounting
+
+
+def own_pass_costs(sizes: Sizes, new_params: int, extra_flops: int = 0, mask: int = 0) -> Costs:
     """One encoder in memory, a whole pass per task: BitFit, adapters, diff pruning.
 
     Args:
         extra_flops: Beside the encoder's own; the paper's accounting leaves them out.
+        mask: Non-zeros among the new parameters.
     """
-    flops = encoder_flops(shape, seq_len)
+    flops = encoder_flops(sizes.shape, sizes.seq_len)
     return {
-        accounting: SystemCost(TaskLoad((Chain(flops + extra, 0),), new_params=new_params))
+        accounting: SystemCost(TaskLoad((Chain(flops + extra, 0),), 0, new_params, mask))
         for accounting, extra in (("paper", 0), ("engine", extra_flops))
     }
 
 
-def same_costs(cost: SystemCost) -> dict[str, SystemCost]:
+def same_costs(cost: SystemCost) -> Costs:
     """Dense layers cost the same in both accountings."""
     return dict.fromkeys(ACCOUNTINGS, cost)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lets.baselines.base import SystemResult, SystemRun
-from lets.baselines.lets_pc import policy_costs, searched_policy, tuned_result
+from lets.baselines.base import Costs, Sizes, SystemResult, SystemRun
+from lets.baselines.lets_pc import lets_pc_costs, searched_policy, tuned_result
 from lets.train.stages import finetune_stage
 
 
@@ -14,4 +14,9 @@ def lets_c(run: SystemRun) -> SystemResult:
     policy, seconds = searched_policy(run)
     inputs = replace(run.inputs, config=replace(run.inputs.config, variant="c"))
     tuned, model = finetune_stage(inputs, run.folder / "finetune", policy, None)
-    return tuned_result(run, tuned, model, seconds, policy_costs(run, policy, None))
+    costs = lets_c_costs(replace(Sizes.of(run), policy=policy))
+    return tuned_result(run, tuned, model, seconds, costs)
+
+
+def lets_c_costs(sizes: Sizes) -> Costs:
+    return lets_pc_costs(sizes, dense=True)

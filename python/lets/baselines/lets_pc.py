@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from lets.baselines.base import SystemCost, SystemResult, SystemRun
+from lets.baselines.base import Costs, Sizes, SystemCost, SystemResult, SystemRun
 from lets.baselines.trace import search_trace
 from lets.config import ACCOUNTINGS
 from lets.cost import check_accounting
+from lets.errors import LetsError
 from lets.metrics import policy_report
-from lets.nnz import LayerNnz
+from lets.nnz import LayerNnz, TaskNnz
 from lets.policy import Policy
 from lets.task_model import TaskModel
 from lets.train.finetune import forward_of
@@ -50,7 +52,7 @@ def fixed_policy(run: SystemRun, policy: Policy, seconds: dict[str, float]) -> S
     tuned, model = finetune_stage(run.inputs, run.folder / "finetune", policy, mask_of(pruned))
     return tuned_result(
         run, tuned, model, {**seconds, "prune": seconds_of(pruned)},
-        policy_costs(run, policy, counts_of(model)),
+        lets_pc_costs(replace(Sizes.of(run), policy=policy, nnz=counts_of(model))),
     )  # fmt: skip
 
 
@@ -59,7 +61,7 @@ def tuned_result(
     tuned: StageResult,
     model: TaskModel,
     seconds: dict[str, float],
-    costs: dict[str, SystemCost],
+    costs: Costs,
 ) -> SystemResult:
     """What fine-tuning a task model of any variant ended with."""
     return SystemResult(
@@ -71,18 +73,28 @@ def tuned_result(
     )
 
 
-def policy_costs(
-    run: SystemRun, policy: Policy, nnz: dict[int, LayerNnz] | None
-) -> dict[str, SystemCost]:
-    """Costs of a policy with the counted non-zeros of its live layers; None: dense ones."""
-    shape, seq_len = run.inputs.encoder.shape, run.inputs.config.max_seq_length
-    counts = None if nnz is None else [nnz]
-    costs: dict[str, SystemCost] = {}
+def lets_pc_costs(sizes: Sizes, dense: bool = False) -> Costs:
+    """Costs of a policy.
+
+    Args:
+        dense: Whether its live layers have whole matrices (LeTS-(c)).
+    """
+    if sizes.policy is None:
+        raise LetsError("costs of searched systems need a policy; give one")
+    nnz: float | Sequence[TaskNnz] | None = sizes.density if sizes.nnz is None else [sizes.nnz]
+    nnz = None if dense else nnz
+    costs: Costs = {}
     for accounting in map(check_accounting, ACCOUNTINGS):
-        labels = run.inputs.data.num_labels
-        report = policy_report(shape, [policy], seq_len, counts, accounting, labels)
+        report = policy_report(
+            sizes.shape, [sizes.policy], sizes.seq_len, nnz, accounting, sizes.num_labels
+        )
         costs[accounting] = SystemCost(report.loads[0], report.overhead)
     return costs
+
+
+def lets_g_costs(sizes: Sizes, number: int) -> Costs:
+    policy = Policy.preset(f"g-{number}", sizes.shape.num_layers)
+    return lets_pc_costs(replace(sizes, policy=policy))
 
 
 def counts_of(model: TaskModel) -> dict[int, LayerNnz]:

@@ -34,6 +34,7 @@ def train_classifier(
     settings: FullConfig,
     *,
     stage: str,
+    gate_rate: float | None = None,
     penalty: Callable[[], Tensor] | None = None,
     checkpoints: CheckpointStore | None = None,
     progress: Progress | None = None,
@@ -42,6 +43,7 @@ def train_classifier(
 
     Args:
         settings: Of this training; `config` has those of the whole run.
+        gate_rate: Of parameters whose name ends in _gates.
         penalty: Added to the loss.
     """
     parameters = trained_parameters(model)
@@ -70,6 +72,7 @@ def train_classifier(
         optimizer=make_adamw(
             parameters,
             settings.learning_rate,
+            gates=gate_rate,
             head=settings.head_learning_rate,
             weight_decay=settings.weight_decay,
         ),

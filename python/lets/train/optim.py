@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lets.errors import LetsError
 
-KINDS = ("values", "dense", "bias", "head", "other")
+KINDS = ("values", "dense", "gates", "bias", "head", "other")
 
 
 def kind_of(name: str) -> str:
@@ -20,7 +20,7 @@ def kind_of(name: str) -> str:
     if name.startswith("head."):
         return "head"
     leaf = name.rsplit(".", 1)[-1]
-    for kind in ("values", "dense"):
+    for kind in ("values", "dense", "gates"):
         if leaf.endswith(f"_{kind}"):
             return kind
     return "bias" if "bias" in leaf else "other"
@@ -33,6 +33,7 @@ def make_adamw(
     bias: float | None = None,
     values: float | None = None,
     dense: float | None = None,
+    gates: float | None = None,
     head: float | None = None,
     weight_decay: float = 0.0,
 ) -> torch.optim.AdamW:
@@ -40,7 +41,9 @@ def make_adamw(
 
     Decay applies to weights alone, never to biases and LayerNorms.
     """
-    rates = {"bias": bias, "values": values, "dense": dense, "head": head, "other": None}
+    rates = {
+        "bias": bias, "values": values, "dense": dense, "gates": gates, "head": head, "other": None
+    }  # fmt: skip
     groups = []
     for kind in KINDS:
         named = {n: p for n, p in parameters.items() if kind_of(n) == kind}
