@@ -159,6 +159,13 @@ class Encoder:
             layer.with_projections(j in whole, j in parts) for j, layer in enumerate(self._frozen)
         ])  # fmt: skip
 
+    def plain(self) -> Encoder:
+        """The same encoder for training, which changes plain matrices; copies of packed ones."""
+        return self._with_layers([
+            replace(layer, weights=layer.weights.plain(), plain_qkv_weight=None)
+            for layer in self._frozen
+        ])  # fmt: skip
+
     def _with_layers(self, layers: list[FrozenLayer]) -> Encoder:
         twin = copy.copy(self)
         twin._frozen, twin.layers = layers, [layer.weights for layer in layers]

@@ -126,7 +126,7 @@ class Trainer:
         if self.args.full_determinism:
             enable_full_determinism(self.args.seed)
         self.result = fit(
-            self.model.encoder,
+            self.model.encoder.plain(),
             self.data,
             self.config,
             self.args.output_dir,
