@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lets.errors import LetsError
 from lets.shape import head_sizes
@@ -66,19 +68,33 @@ class LayerwiseHead(nn.Module):
         }
 
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "gelu": F.gelu,
+    "relu": torch.relu,
+}
+
+
 class PoolerHead(nn.Module):
-    """The ordinary classifier: the last layer's [CLS] row, a dense layer with tanh, dropout.
+    """The ordinary classifier: the last layer's [CLS] row, a dense layer, dropout, labels.
 
     Args:
         num_labels: Number of classes, or 1 for regression.
+        activation: Of the dense layer, a key of `ACTIVATIONS`; architectures differ in it.
     """
 
     kind = "pooler"
 
-    def __init__(self, hidden: int, num_labels: int, dropout: float = 0.1) -> None:
+    def __init__(
+        self, hidden: int, num_labels: int, dropout: float = 0.1, activation: str = "tanh"
+    ) -> None:
         super().__init__()
         self.hidden, self.num_labels = hidden, num_labels
         _check_positive(self, "hidden", "num_labels")
+        if activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"PoolerHead: activation must be one of {known}, got {activation!r}")
+        self.activation = activation
         self.dense = nn.Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden, num_labels)
@@ -86,11 +102,17 @@ class PoolerHead(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         """Logits [B, C] of pooled [CLS] rows [B, L, H]; only the last of them is read."""
         _check_pooled(self, pooled, None)
-        return self.classifier(self.dropout(torch.tanh(self.dense(pooled[:, -1]))))
+        hidden = ACTIVATIONS[self.activation](self.dense(pooled[:, -1]))
+        return self.classifier(self.dropout(hidden))
 
     def config(self) -> dict[str, Any]:
         """The arguments that build this head again: PoolerHead(**config)."""
-        return {"hidden": self.hidden, "num_labels": self.num_labels, "dropout": self.dropout.p}
+        return {
+            "hidden": self.hidden,
+            "num_labels": self.num_labels,
+            "dropout": self.dropout.p,
+            "activation": self.activation,
+        }
 
 
 Head = LayerwiseHead | PoolerHead

@@ -147,13 +147,7 @@ class LetsModel:
         """
         from huggingface_hub import HfApi
 
-        if task_name is None and len(self.tasks) != 1:
-            raise LetsError(
-                f"push_to_hub: task_name must be one of {', '.join(self.tasks) or 'no task'}; "
-                "a repository holds one pack"
-            )
-        name = next(iter(self.tasks)) if task_name is None else task_name
-        self._check_known([name])
+        name = self._one(task_name, "push_to_hub")
         api = HfApi(token=token)
         repo = api.create_repo(repo_id, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
@@ -163,6 +157,16 @@ class LetsModel:
                 commit_message=commit_message or f"Upload task {name}",
                 revision=revision,
             )
+
+    def merge_and_unload(self, task_name: str | None = None) -> Any:
+        """The plain classifier of transformers that a LeTS-(p) task is.
+
+        Args:
+            task_name: May be left out if there is only one.
+        """
+        from lets.convert.merge import merge_and_unload
+
+        return merge_and_unload(self.tasks[self._one(task_name, "merge_and_unload")], self.encoder)
 
     def get_nb_trainable_parameters(self) -> tuple[int, int]:
         """What the active tasks train, and that together with the encoder."""
@@ -198,6 +202,16 @@ class LetsModel:
     def _save(self, folder: Path, name: str, dtype: torch.dtype) -> Path:
         task = replace(self.tasks[name], name=name)
         return save_pack(folder, task, self.encoder, dtype=dtype, results=self._results.get(name))
+
+    def _one(self, task_name: str | None, verb: str) -> str:
+        """A task's name, or that of the only task."""
+        if task_name is None and len(self.tasks) != 1:
+            raise LetsError(
+                f"{verb}: task_name must be one of {', '.join(self.tasks) or 'no task'}"
+            )
+        name = next(iter(self.tasks)) if task_name is None else task_name
+        self._check_known([name])
+        return name
 
     def _check_known(self, names: Iterable[str]) -> None:
         for name in names:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lets.errors import LetsError
 from lets.files import sha256_of_json
-from lets.heads import LayerwiseHead, PoolerHead
+from lets.heads import ACTIVATIONS, LayerwiseHead, PoolerHead
 from lets.policy import Policy
 from lets.safe_reader import DTYPES, TensorInfo
 from lets.scores import PROBLEM_TYPES, check_metric
@@ -24,7 +24,7 @@ MAX_SAMPLES, MAX_SAMPLE_CHARS = 100, 10_000  # what a stranger's pack may ask `l
 _MAX_SIZE = 1 << 16  # of any width: columns are uint16
 _HEADS = {
     LayerwiseHead.kind: ("num_layers", "hidden", "num_labels", "projection", "lstm", "dropout"),
-    PoolerHead.kind: ("hidden", "num_labels", "dropout"),
+    PoolerHead.kind: ("hidden", "num_labels", "dropout", "activation"),
 }
 _DELTAS = ("sparse", "dense")
 _SIZES = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
@@ -241,8 +241,13 @@ def _head(data: Any) -> dict[str, Any]:
     if not isinstance(kind, str) or kind not in _HEADS:
         raise LetsError(f"head.type must be one of {', '.join(_HEADS)}, got {kind!r}")
     fields.only("type", *_HEADS[kind])
-    for name in _HEADS[kind][:-1]:
-        fields.size(name)
+    for name in _HEADS[kind]:
+        if name not in ("dropout", "activation"):
+            fields.size(name)
+    if data.get("activation", "tanh") not in tuple(ACTIVATIONS):
+        raise LetsError(
+            f"head.activation must be one of {', '.join(ACTIVATIONS)}, got {data['activation']!r}"
+        )
     if not 0.0 <= _number(data["dropout"], "head.dropout") < 1.0:
         raise LetsError(f"head.dropout must be in [0, 1), got {data['dropout']}")
     return dict(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -57,6 +57,7 @@ class LayerWeights:
 
 
 _MATRICES = ("qkv_weight", "out_weight", "up_weight", "down_weight")
+_PROJECTIONS = ("query", "key", "value")
 _BERT = {
     "query": "attention.self.query",
     "key": "attention.self.key",
@@ -134,9 +135,25 @@ def read_layers(model: Any, model_type: str) -> list[LayerWeights]:
     return [_read_layer(layer, names) for layer in model.get_submodule(path)]
 
 
+@torch.no_grad()
+def write_layers(model: Any, model_type: str, layers: Sequence[LayerWeights]) -> None:
+    """The reverse of `read_layers`: copy plain layers into a model."""
+    path, names = _MODULES[model_type]
+    for module, weights in zip(model.get_submodule(path), layers, strict=True):
+        for part in ("weight", "bias"):
+            projections = getattr(weights, f"qkv_{part}").chunk(3)
+            for name, place in names.items():
+                source = (
+                    projections[_PROJECTIONS.index(name)]
+                    if name in _PROJECTIONS
+                    else getattr(weights, f"{name}_{part}")
+                )
+                getattr(module.get_submodule(place), part).copy_(source)
+
+
 def _read_layer(layer: nn.Module, names: Mapping[str, str]) -> LayerWeights:
     modules: dict[str, Any] = {name: layer.get_submodule(path) for name, path in names.items()}
-    projections = [modules.pop(name) for name in ("query", "key", "value")]
+    projections = [modules.pop(name) for name in _PROJECTIONS]
     tensors = {
         "qkv_weight": torch.cat([p.weight for p in projections]),
         "qkv_bias": torch.cat([p.bias for p in projections]),

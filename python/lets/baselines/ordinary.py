@@ -55,7 +55,9 @@ def train_part(
 def new_frozen(run: SystemRun, name: str, prepare: Callable[[Any], None]) -> nn.Module:
     """A classifier of which the head is trained, and what `prepare` says."""
     seed_everything(run.inputs.config.seed, name, "model")
-    model = new_classifier(run.inputs.encoder, run.inputs.data).requires_grad_(False)
+    data = run.inputs.data
+    model = new_classifier(run.inputs.encoder, data.labels, data.problem_type)
+    model.requires_grad_(False)
     prepare(model)
     for parameter in head_parameters(model).values():
         parameter.requires_grad_()

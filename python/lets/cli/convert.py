@@ -1,4 +1,4 @@
-"""`lets convert`: models that exist already as task packs."""
+"""`lets convert`: models that exist already as task packs; `lets merge`: the other way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def convert(
     adapter: Annotated[
         str | None, typer.Option(help="Folder of a PEFT SHiRA adapter.", show_default=False)
     ] = None,
-    policy: Annotated[str, typer.Option(help="JSON file, fig2b or g-<groups>.")] = "g-2",
+    policy: Annotated[
+        str | None,
+        typer.Option(help="JSON file, fig2b or g-<groups> (default: g-2).", show_default=False),
+    ] = None,
     score: Annotated[str, typer.Option(help="gradient or magnitude: ranks changes.")] = "gradient",
     temperature: Annotated[float, typer.Option(help="Of the distillation.")] = 2.0,
     labels: Annotated[
@@ -48,8 +51,12 @@ def convert(
         raise LetsError("convert: give --dense or --adapter, and not both")
     settings = read_config(run, data.task_name)
     encoder = load_encoder(run.encoder, run.revision)
-    chosen = Policy.from_spec(policy, encoder.shape.num_layers, encoder.shape.name)
-    how = ConvertConfig(chosen, score, temperature)
+    # An adapter on the ordinary architecture is converted exactly, unless something else is wanted.
+    exact = adapter is not None and policy is None and run.variant in (None, "p")
+    variant, layers = "p" if exact else settings.variant, encoder.shape.num_layers
+    spec = policy or ("g-1" if variant == "p" else "g-2")
+    chosen = Policy.from_spec(spec, layers, encoder.shape.name)
+    how = ConvertConfig(chosen, variant, score, temperature)
     names, masks = [] if labels is None else labels.split(","), None
     if dense is not None:
         tuned = load_fine_tuned(dense, encoder, names)
@@ -64,6 +71,7 @@ def convert(
         settings,
         run.output_dir,
         masks=masks,
+        train=not exact,
         progress=TerminalProgress(),
         overwrite=run.overwrite,
     )
@@ -94,3 +102,22 @@ def print_conversion(report: dict[str, Any]) -> None:
         f"frozen layers below the pack, shared by all tasks: {report['frozen_ops_percent']:.1f}%\n"
         f"pack: {report['pack']}"
     )
+
+
+def merge(
+    pack: Annotated[str, typer.Argument(help="Task pack of variant p: folder or hub id.")],
+    encoder: Annotated[str, typer.Option(help="The frozen encoder of the pack.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="New folder of the model.")],
+    as_json: Json = False,
+) -> None:
+    """Write a LeTS-(p) pack as a plain classifier of transformers."""
+    from lets.cli.requests import load_encoder
+    from lets.convert.merge import save_merged
+    from lets.pack import load_pack
+
+    loaded = load_encoder(encoder)
+    folder = save_merged(load_pack(pack, loaded), loaded, output)
+    if as_json:
+        print_json({"model": str(folder)})
+        return
+    typer.echo(f"{folder}: AutoModelForSequenceClassification.from_pretrained reads it")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lets.classifiers import read_head
 from lets.config import FitConfig
 from lets.convert.checkpoint import FineTuned
 from lets.convert.distill import agreement, loss_towards
@@ -17,9 +18,9 @@ from lets.convert.mask import changed_vectors, kept_share, largest_changes, weig
 from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.files import sha256_of_json
-from lets.heads import LayerwiseHead
+from lets.heads import Head, LayerwiseHead
 from lets.metrics import policy_report
-from lets.pack import is_pack, load_pack, save_pack
+from lets.pack import is_pack, save_pack
 from lets.policy import Policy
 from lets.progress import Progress
 from lets.run.engine import Engine
@@ -46,17 +47,23 @@ class ConvertConfig:
     """How a model is converted, beside the settings of a recipe.
 
     Args:
+        variant: `pc`, or `p`: one chain with the model's own head (LeTS-(p)).
         score: What ranks the changes: `gradient` (METHOD's |g · W^δ|) or `magnitude` (|W^δ|).
         temperature: Of the distillation.
     """
 
     policy: Policy
+    variant: str = "pc"
     score: str = "gradient"
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
         if self.score not in ("gradient", "magnitude"):
             raise LetsError(f"convert: score must be gradient or magnitude, got {self.score!r}")
+        if self.variant not in ("pc", "p"):
+            raise LetsError(f"convert: variant must be pc or p, got {self.variant!r}")
+        if self.variant == "p" and self.policy != Policy.chain(self.policy.num_layers):
+            raise LetsError("convert: variant p has no policy of its choice; leave the policy out")
         if not 0.0 < self.temperature <= 100.0:
             raise LetsError(f"convert: temperature must be in (0, 100], got {self.temperature}")
 
@@ -70,6 +77,7 @@ def convert(
     output: str | Path,
     *,
     masks: Masks | None = None,
+    train: bool = True,
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -80,6 +88,7 @@ def convert(
         settings: `prune` (density, batches of the score) and `finetune` of it are read.
         output: Folder of the pack.
         masks: Where the changes are, if that is known; their values are the changes.
+        train: False: no distillation; the pack is what it starts from.
 
     Returns:
         Scores of the model and of the pack on the development rows, how often they agree, what the
@@ -90,14 +99,59 @@ def convert(
         raise LetsError(f"{output}: holds a task pack; choose another folder, or give --overwrite")
     batch_size, length = settings.per_device_eval_batch_size, settings.max_seq_length
     forward = forward_of(tuned.model, encoder, length)
-    seed_everything(settings.seed, STAGE, "head")
-    head = LayerwiseHead(encoder.shape.num_layers, encoder.shape.hidden_size, data.num_labels)
     if masks is None:
         masks = _masks(encoder, tuned, data, config, settings)
     masks = {j: masks[j] for j in config.policy.live_layers}
+    head = _head(encoder, tuned, data, config, settings.seed)
     model = TaskModel(encoder, config.policy, layouts_of(masks), head)
     for j, vectors in changed_vectors(encoder, tuned, config.policy.live_layers).items():
         model.task_layer(j).load(masks[j], vectors)
+    seconds = 0.0
+    if train:
+        seconds = _distill(model, tuned, data, config, settings, output, progress)
+    task = Task.from_model(
+        model,
+        data.name,
+        labels=data.labels,
+        problem_type=data.problem_type,
+        metric=data.metric,
+        max_length=length,
+        is_pair=data.is_pair,
+    )
+    found = compare(forward, task, encoder, data, batch_size)
+    save_pack(output, task, encoder, results={f"dev {data.metric}": found["pack_score"]})
+    return {
+        "pack": str(output),
+        **found,
+        **costs(task, encoder),
+        "delta_kept": kept_share(encoder, tuned, masks),
+        "embeddings_changed": _embeddings_changed(encoder, tuned, data, length),
+        "seconds": seconds,
+    }
+
+
+def _head(
+    encoder: Encoder, tuned: FineTuned, data: TaskData, config: ConvertConfig, seed: int
+) -> Head:
+    """The model's own, or one that starts from nothing."""
+    if config.variant == "p":
+        return read_head(tuned.model, encoder.model_type)
+    seed_everything(seed, STAGE, "head")
+    return LayerwiseHead(encoder.shape.num_layers, encoder.shape.hidden_size, data.num_labels)
+
+
+def _distill(
+    model: TaskModel,
+    tuned: FineTuned,
+    data: TaskData,
+    config: ConvertConfig,
+    settings: FitConfig,
+    output: Path,
+    progress: Progress | None,
+) -> float:
+    """Train the task towards the model's logits; returns seconds."""
+    encoder, batch_size = model.encoder, settings.per_device_eval_batch_size
+    length = settings.max_seq_length
     key = {
         "model": fingerprint(named_weights(tuned.model)),
         "encoder": encoder.fingerprint,
@@ -106,6 +160,7 @@ def convert(
         "settings": settings.to_dict(),
     }
     checkpoints = CheckpointStore(output.parent / f".{output.name}.convert", sha256_of_json(key))
+    forward = forward_of(tuned.model, encoder, length)
     teacher = logits_of(forward, data, data.train, batch_size)
     state = finetune(
         model,
@@ -118,25 +173,8 @@ def convert(
         checkpoints=checkpoints,
         progress=progress,
     )
-    task = Task.from_model(
-        model,
-        data.name,
-        labels=data.labels,
-        problem_type=data.problem_type,
-        metric=data.metric,
-        max_length=length,
-        is_pair=data.is_pair,
-    )
-    save_pack(output, task, encoder, results={f"dev {data.metric}": state.best_score or 0.0})
     checkpoints.clear()
-    return {
-        "pack": str(output),
-        **compare(forward, load_pack(output, encoder), encoder, data, batch_size),
-        **costs(load_pack(output, encoder), encoder),
-        "delta_kept": kept_share(encoder, tuned, masks),
-        "embeddings_changed": _embeddings_changed(encoder, tuned, data, length),
-        "seconds": state.seconds,
-    }
+    return state.seconds
 
 
 def _masks(

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lets.heads import Head, LayerwiseHead, PoolerHead
+from lets.heads import ACTIVATIONS, Head, LayerwiseHead, PoolerHead
 
 _DIRECTIONS = ("", "_reverse")
 
@@ -113,7 +113,12 @@ class StackedPooler:
 
     def __call__(self, pooled: Tensor) -> Tensor:
         """Logits [T, B, C] of the last layer's rows [T, B, H]."""
-        hidden = torch.baddbmm(self.dense_bias[:, None], pooled, self.dense_weight.mT).tanh()
+        hidden = torch.baddbmm(self.dense_bias[:, None], pooled, self.dense_weight.mT)
+        kinds = [config["activation"] for config in self.configs]
+        if len(set(kinds)) == 1:
+            hidden = ACTIVATIONS[kinds[0]](hidden)
+        else:
+            hidden = torch.stack([ACTIVATIONS[k](task) for k, task in zip(kinds, hidden)])
         return torch.baddbmm(self.classifier_bias[:, None], hidden, self.classifier_weight.mT)
 
     def head(self, index: int) -> PoolerHead:

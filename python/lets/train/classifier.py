@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,18 +140,18 @@ def _renamed(name: str) -> str:
     return f"head.{name}" if set(name.split(".")) & set(_NEW) else name
 
 
-def new_classifier(encoder: Any, data: TaskData) -> nn.Module:
+def new_classifier(encoder: Any, labels: Sequence[str], problem_type: str) -> Any:
     """The encoder with an ordinary head that starts from nothing; nothing is frozen."""
     from transformers import AutoModelForSequenceClassification
 
-    names = data.labels or ("LABEL_0",)
-    regression = data.problem_type == REGRESSION
+    names = tuple(labels) or ("LABEL_0",)
+    regression = problem_type == REGRESSION
     try:
         with quiet_transformers():
             model = AutoModelForSequenceClassification.from_pretrained(
                 encoder.source,
                 revision=encoder.revision,
-                num_labels=data.num_labels,
+                num_labels=len(names),
                 id2label=dict(enumerate(names)),
                 label2id={name: i for i, name in enumerate(names)},
                 problem_type="regression" if regression else "single_label_classification",

@@ -65,7 +65,7 @@ def full_finetune(
         progress.note(f"full: done before, {stage.folder}")
         return FullResult(model_folder, **{name: found[name] for name in _RESULT})
     seed_everything(config.seed, "full", "model")
-    model = new_classifier(encoder, data)
+    model = new_classifier(encoder, data.labels, data.problem_type)
     state = train_classifier(
         model, encoder, data, config, settings,
         stage="full", checkpoints=stage.checkpoints, progress=progress,

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lets.classifiers import activation_of
 from lets.config import FinetuneConfig, FitConfig
 from lets.errors import LetsError
 from lets.files import write_json
@@ -68,7 +69,8 @@ class RunInputs:
         shape, labels = self.encoder.shape, self.data.num_labels
         if self.config.variant != "p":
             return LayerwiseHead(shape.num_layers, shape.hidden_size, labels)
-        head = PoolerHead(shape.hidden_size, labels)
+        activation = activation_of(self.encoder.model_type)
+        head = PoolerHead(shape.hidden_size, labels, activation=activation)
         if self.encoder.pooler is not None:
             head.dense.load_state_dict(self.encoder.pooler)
         return head

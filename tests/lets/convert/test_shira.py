@@ -4,16 +4,19 @@ import json
 
 import pytest
 import torch
+from lets.cli import app
 from lets.convert.shira import load_shira
 from lets.encoder import Encoder
 from lets.errors import LetsError
+from lets.run.engine import Engine
 from lets.train.classifier import forward_of
 from lets.train.masks import total_nnz
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
+from typer.testing import CliRunner
 
 from lets_ext import Delta
-from tests.tiny import save_tiny_bert
+from tests.tiny import save_tiny_bert, write_csv
 
 TEXTS = ["the sun and ice", "snow", "a day near the fire"]
 
@@ -73,6 +76,25 @@ def test_is_what_peft_computes(base, adapter):
             torch.testing.assert_close(
                 Delta(delta.layout, delta.values).to_dense()[0], dense, rtol=1e-5, atol=1e-6
             )
+
+
+def test_converts_exactly(base, adapter, tmp_path):
+    """The command's default for an adapter: the ordinary architecture, nothing trained."""
+    rows = [{"text": text, "label": str(i % 3)} for i, text in enumerate(TEXTS * 4)]
+    arguments = [
+        "convert", "--adapter", adapter[0], "--encoder", base, "--max-seq-length", "16",
+        "--data", write_csv(tmp_path / "a.csv", rows), "-o", tmp_path / "pack", "--json",
+        "--validation-file", write_csv(tmp_path / "b.csv", rows), "--task-name", "t",
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output + result.stderr
+    report = json.loads(result.stdout)
+    assert report["max_difference"] < 1e-4
+    assert report["agreement"] == 1.0
+    encoder = Encoder.from_pretrained(base)
+    engine = Engine.from_pretrained(encoder, [tmp_path / "pack"])
+    assert engine.tasks["t"].variant == "p"
+    torch.testing.assert_close(engine(TEXTS)["t"].logits, adapter[1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from lets.heads import LayerwiseHead
-from lets.run.stacked_head import StackedHead
+from lets.heads import LayerwiseHead, PoolerHead
+from lets.run.stacked_head import StackedHead, StackedPooler
 
 from tests.factories import generator
 
@@ -55,3 +55,16 @@ def test_single_heads_are_views():
     rows = torch.randn(2 * 5, 1, 12, generator=generator())
     both = StackedHead(heads[1:])(rows)
     torch.testing.assert_close(part(rows), both, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kinds", [("tanh", "tanh"), ("tanh", "gelu", "relu")], ids=str)
+def test_poolers_of_several_activations(kinds):
+    torch.manual_seed(0)
+    heads = [PoolerHead(6, 2 + i, activation=kind).eval() for i, kind in enumerate(kinds)]
+    rows = torch.randn(len(kinds), 4, 6, generator=generator())
+    with torch.no_grad():
+        found = StackedPooler(heads)(rows)
+        for i, head in enumerate(heads):
+            torch.testing.assert_close(found[i, :, : 2 + i], head(rows[i][:, None]))
+            again = StackedPooler(heads).head(i)
+            assert again.config() == head.config()
