@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from lets.encoder import Encoder
-from lets.heads import LayerwiseHead
+from lets.heads import LayerwiseHead, PoolerHead
 from lets.policy import Policy
 from lets.task import Task
 from lets.task_model import TaskModel
@@ -92,19 +92,31 @@ def save_bert(folder: Path, **sizes) -> Path:
 
 
 def make_task(encoder, policy: Policy, seed=0, density=0.1, name="task", labels=("no", "yes"),
-              max_length=24, is_pair=False, scale=0.3) -> Task:  # fmt: skip
-    """Random deltas, biases, LayerNorms and head. No labels: regression."""
-    random = generator(seed)
-    masks = {
-        j: {
-            matrix: torch.rand(weight.shape, generator=random) < density
-            for matrix in ("qkv", "out", "up", "down")
-            for weight in [getattr(encoder.layers[j], f"{matrix}_weight")]
+              max_length=24, is_pair=False, scale=0.3, variant="pc") -> Task:  # fmt: skip
+    """Random deltas, biases, LayerNorms and head. No labels: regression.
+
+    Variant c has whole matrices, variant p the policy of one chain.
+    """
+    random, shape = generator(seed), encoder.shape
+    if variant == "p":
+        policy = Policy.chain(shape.num_layers)
+    masks = (
+        None
+        if variant == "c"
+        else {
+            j: {
+                matrix: torch.rand(weight.shape, generator=random) < density
+                for matrix in ("qkv", "out", "up", "down")
+                for weight in [getattr(encoder.layers[j], f"{matrix}_weight")]
+            }
+            for j in policy.live_layers
         }
-        for j in policy.live_layers
-    }
+    )
     torch.manual_seed(seed)
-    head = LayerwiseHead(encoder.shape.num_layers, encoder.shape.hidden_size, len(labels) or 1)
+    if variant == "p":
+        head = PoolerHead(shape.hidden_size, len(labels) or 1)
+    else:
+        head = LayerwiseHead(shape.num_layers, shape.hidden_size, len(labels) or 1)
     model = TaskModel(encoder, policy, masks, head)
     with torch.no_grad():
         for layer in model.layers.values():

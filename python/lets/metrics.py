@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lets.cost import Accounting, dense_layer_cost, encoder_flops
 from lets.errors import LetsError
-from lets.nnz import TaskNnz
+from lets.nnz import TaskNnz, policy_nnz
 from lets.policy import Policy
 from lets.policy_cost import FrozenCost, TaskCost, frozen_cost, task_cost
 from lets.shape import EncoderShape, layer_parameters
@@ -147,21 +147,25 @@ def policy_report(
     nnz: float | Sequence[TaskNnz] | None,
     accounting: Accounting = "engine",
     num_labels: int | Sequence[int] = 2,
+    heads: Sequence[tuple[int, int]] | None = None,
 ) -> PolicyReport:
     """Everything that is known of a set of tasks before anything runs.
 
     Args:
         nnz: One density for all tasks, or the counted non-zeros of each task's live layers; None:
             live layers are dense (LeTS-(c)).
+        heads: Widths of each task's head; None: the default ones.
     """
     counts: Sequence[float | TaskNnz | None]
     counts = nnz if isinstance(nnz, Sequence) else [nnz] * len(policies)
     labels = num_labels if isinstance(num_labels, Sequence) else [num_labels] * len(policies)
+    widths = [None] * len(policies) if heads is None else heads
     costs = tuple(
-        task_cost(shape, policy, seq_len, count, accounting, classes)
-        for policy, count, classes in zip(policies, counts, labels, strict=True)
+        task_cost(shape, policy, seq_len, count, accounting, classes, head=head)
+        for policy, count, classes, head in zip(policies, counts, labels, widths, strict=True)
     )
-    frozen = frozen_cost(shape, seq_len, policies, accounting, dense=nnz is None)
+    whole = [None in policy_nnz(shape, p, n).values() for p, n in zip(policies, counts)]
+    frozen = frozen_cost(shape, seq_len, policies, accounting, dense=whole)
     loads = tuple(task_load(cost, frozen) for cost in costs)
     dense, overhead = encoder_flops(shape, seq_len), frozen.total.flops
     metrics = system_metrics(dense, shape.num_parameters, overhead, loads)

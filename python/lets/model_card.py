@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from math import prod
 
+from lets.delta import MATRICES
 from lets.pack_config import PackConfig
 from lets.shape import EncoderShape
+
+_MATRICES = (".values", *(f".{matrix}.weight" for matrix in MATRICES))
 
 
 def model_card(config: PackConfig, shape: EncoderShape) -> str:
     """Markdown with the front matter that model hubs read."""
     source = str(config.encoder["source"])
     values = sum(
-        prod(info.shape) for name, (info, _) in config.tensors.items() if name.endswith(".values")
+        prod(info.shape) for name, (info, _) in config.tensors.items() if name.endswith(_MATRICES)
     )
+    kind = "weights of its own (LeTS-(c))" if config.dense else "sparse weights"
     indices = (".crow_indices", ".col_indices")
     parameters = sum(
         prod(info.shape) for name, (info, _) in config.tensors.items() if not name.endswith(indices)
@@ -38,7 +42,7 @@ def model_card(config: PackConfig, shape: EncoderShape) -> str:
 # {config.name}
 
 Answers {"pairs of texts" if config.is_pair else "texts"} with {answers}. Not a model by itself: \
-a LeTS task pack that adds {values / shape.num_parameters:.2%} sparse weights \
+a LeTS task pack that adds {values / shape.num_parameters:.2%} {kind} \
 ({parameters / shape.num_parameters:.2%} with biases, LayerNorms and head, {size / 1e6:.1f} MB) to \
 the frozen encoder `{source}`, which any number of packs share in one pass.
 

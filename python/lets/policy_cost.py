@@ -34,12 +34,14 @@ def task_cost(
     num_labels: int = 2,
     batch: int = 1,
     itemsize: int = 4,
+    head: tuple[int, int] | None = None,
 ) -> TaskCost:
     """What a task adds, frozen layers aside.
 
     Args:
         nnz: The density of the masks, or the counted non-zeros of each live layer; None: dense
             live layers (LeTS-(c)).
+        head: Its widths, see `head_cost`.
     """
     policy.check_num_layers(shape.num_layers, shape.name)
     counts = policy_nnz(shape, policy, nnz)
@@ -47,9 +49,9 @@ def task_cost(
         layer_cost(shape, case, seq_len, counts.get(j, LayerNnz()), accounting, batch, itemsize)
         for j, case in enumerate(policy.cases)
     )
-    head = head_cost(shape, num_labels, accounting, batch, itemsize)
+    own_head = head_cost(shape, num_labels, accounting, batch, itemsize, head)
     kept = sum(count.total for count in counts.values() if count is not None)
-    return TaskCost(policy, layers, head, kept)
+    return TaskCost(policy, layers, own_head, kept)
 
 
 def head_cost(
@@ -116,7 +118,7 @@ def frozen_cost(
     accounting: Accounting = "engine",
     batch: int = 1,
     itemsize: int = 4,
-    dense: bool = False,
+    dense: Sequence[bool] = (),
 ) -> FrozenCost:
     """The overhead of a set of tasks: frozen layers run once, only as far as they are read.
 
@@ -125,11 +127,12 @@ def frozen_cost(
     and the last frozen layer on its [CLS] row alone if nothing else of it is read.
 
     Args:
-        dense: Whether the tasks' layers have whole matrices (LeTS-(c)): they read x^p, never QKV^p.
+        dense: Which policies' layers have whole matrices (LeTS-(c)): they read x^p, never QKV^p.
     """
     hidden = frozenset[int]().union(*(policy.frozen_hidden for policy in policies))
     reads = frozenset[int]().union(*(policy.frozen_qkv for policy in policies))
-    qkv = frozenset[int]() if dense else reads
+    sparse = [p for p, own in zip(policies, dense, strict=True) if not own] if dense else policies
+    qkv = frozenset[int]().union(*(policy.frozen_qkv for policy in sparse))
     layer = dense_layer_cost(shape, seq_len, batch, itemsize)
     top = max(hidden, default=-1)
     full = {j: layer.flops * (j + 1) for j in hidden}
@@ -138,7 +141,7 @@ def frozen_cost(
         return FrozenCost(total, full, {j: layer.flops * j for j in reads})
 
     def products(j: int) -> Cost:
-        rows = batch * seq_len if _all_rows(policies, j) else batch
+        rows = batch * seq_len if _all_rows(sparse, j) else batch
         sizes = {"in_features": shape.hidden_size, "itemsize": itemsize}
         query = op_cost("linear", tokens=rows, out_features=shape.hidden_size, **sizes)
         both = op_cost(
@@ -149,8 +152,8 @@ def frozen_cost(
     cls_only = top >= 0 and top + 1 not in reads
     depth = top if cls_only else top + 1
     total = Cost.total([layer] * depth)
-    made = 0 if dense else _qkv_flops(shape, seq_len, batch)
-    qkv_ready = {j: layer.flops * j + made for j in reads if j < depth or dense}
+    made = _qkv_flops(shape, seq_len, batch)
+    qkv_ready = {j: layer.flops * j + (made if j in qkv else 0) for j in reads}
     if depth in qkv:
         total = total + products(depth)
         qkv_ready[depth] = total.flops

@@ -473,3 +473,34 @@ def test_reading_takes_no_more_memory_than_the_file(pack):
         assert tracemalloc.get_traced_memory()[1] < 2 * (pack / CONFIG).stat().st_size + 10_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("variant", ["c", "p"])
+def test_variants_round_trip(variant, encoder, tmp_path):
+    task = make_task(encoder, Policy("ppf", "fpf"), variant=variant)
+    path = save_pack(tmp_path / "pack", task, encoder)
+    config = json.loads((path / "lets_config.json").read_text())
+    assert config["delta"] == ("dense" if variant == "c" else "sparse")
+    assert (config["policy"] is None) == (variant == "p")
+    loaded = load_pack(path, encoder)
+    assert (loaded.variant, loaded.policy) == (variant, task.policy)
+    assert torch.equal(logits(loaded, encoder), logits(task, encoder))
+    report = validate_pack(path, encoder)
+    assert (report["variant"], report["samples_checked"]) == (variant, 2)
+
+
+@pytest.mark.parametrize(
+    ("variant", "change", "message"),
+    [
+        ("p", {"policy": {"input": "ppp", "pool": "fff"}}, "policy must be null"),
+        ("c", {"policy": None}, "policy must be an object"),
+        ("c", {"delta": "sparse"}, r"tensors\.layers\.0\.qkv\.crow_indices is missing"),
+        ("p", {"head": {"type": ["pooler"]}}, r"head\.type must be one of"),
+    ],
+)
+def test_variants_hostile_config(variant, change, message, encoder, tmp_path):
+    task = make_task(encoder, Policy("ppf", "fpf"), variant=variant)
+    path = save_pack(tmp_path / "pack", task, encoder)
+    change_config(path, lambda config: config.update(change))
+    with pytest.raises(LetsError, match=message):
+        load_pack(path)

@@ -55,7 +55,7 @@ def plan_report(request: Request, streams: int = 2, dependent: bool = False) -> 
     memory = plan_memory(stacked)
     metrics = policy_report(
         r.shape, [spec.policy for spec in r.specs], r.seq_len, [spec.nnz for spec in r.specs],
-        num_labels=[spec.num_labels for spec in r.specs],
+        num_labels=[spec.num_labels for spec in r.specs], heads=[spec.head for spec in r.specs],
     ).metrics  # fmt: skip
     count, dense_flops = len(r.specs), encoder_flops(r.shape, r.seq_len, r.batch)
     total = stacked.cost.flops

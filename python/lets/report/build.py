@@ -80,7 +80,7 @@ def _policy_report(source: _Source, accounting: Any) -> PolicyReport:
     return policy_report(
         source.shape, [spec.policy for spec in source.specs], source.seq_len,
         [spec.nnz for spec in source.specs], accounting,
-        [spec.num_labels for spec in source.specs],
+        [spec.num_labels for spec in source.specs], [spec.head for spec in source.specs],
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ LAYERS = 4
 words = st.text("pf", min_size=LAYERS, max_size=LAYERS)
 policies = st.builds(lambda i, p: Policy("p" + i[1:], p), words, words)
 task_sets = st.lists(
-    st.tuples(policies, st.sampled_from([0.0, 0.05, 0.4]), st.sampled_from([1, 2, 3])),
+    st.tuples(policies, st.sampled_from([0.0, 0.05, 0.4, "p", "c"]), st.sampled_from([1, 2, 3])),
     min_size=1,
     max_size=5,
 )
@@ -20,13 +20,14 @@ lengths = st.lists(st.integers(1, 18), min_size=1, max_size=3)
 
 
 def make_tasks(chosen):
-    """Tasks `t0`, `t1`, ... of (policy, density, number of labels)."""
+    """Tasks `t0`, `t1`, ... of (policy, density or a variant, number of labels)."""
     encoder = make_encoder(LAYERS)
     return {
-        f"t{i}": make_task(encoder, policy, seed=i, density=density, name=f"t{i}",
+        f"t{i}": make_task(encoder, policy, seed=i, name=f"t{i}",
                            labels=("a", "b", "c")[:labels] if labels > 1 else (),
-                           is_pair=i % 2 == 1)
-        for i, (policy, density, labels) in enumerate(chosen)
+                           is_pair=i % 2 == 1,
+                           **({"variant": kind} if isinstance(kind, str) else {"density": kind}))
+        for i, (policy, kind, labels) in enumerate(chosen)
     }  # fmt: skip
 
 

@@ -72,10 +72,11 @@ def test_costs_are_the_cost_model_s(chosen):
     tasks, shape = make_tasks(chosen), make_encoder(LAYERS).shape
     specs, size = specs_of(tasks), {"batch": 3}
     policies = [spec.policy for spec in specs]
-    expected = frozen_cost(shape, 7, policies, **size).total.flops
+    dense = [spec.dense for spec in specs]
+    expected = frozen_cost(shape, 7, policies, dense=dense, **size).total.flops
     for spec in specs:
         expected += task_cost(
-            shape, spec.policy, 7, spec.nnz, num_labels=spec.num_labels, **size
+            shape, spec.policy, 7, spec.nnz, num_labels=spec.num_labels, head=spec.head, **size
         ).total.flops
     single = compile_plan(shape, specs, 3, 7, stacked=False)
     assert single.cost.flops == expected
@@ -90,7 +91,9 @@ def test_costs_are_the_cost_model_s(chosen):
 def test_only_what_is_read_of_the_encoder_is_run(chosen):
     specs = specs_of(make_tasks(chosen))
     plan = compile_plan(make_encoder(LAYERS).shape, specs)
-    needs = FrozenNeeds.union(spec.policy for spec in specs)
+    needs = FrozenNeeds()
+    for spec in specs:
+        needs = needs | FrozenNeeds.of(spec.policy, spec.dense)
     frozen = [step for step in plan.steps if not plan.buffers[step.output].tasks]
     full = {step.layer for step in frozen if step.op == "full_tail"}
     rows = {step.layer for step in frozen if step.op == "cls_tail"}

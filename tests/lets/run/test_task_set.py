@@ -17,6 +17,7 @@ from lets_ext import Delta
 from tests.models import make_bert, make_encoder, make_task, make_texts
 
 WORDS = [("pff", "fff"), ("pff", "ppf"), ("ppf", "fpf"), ("ppp", "ppp"), ("pff", "fff")]
+VARIANTS = {"c": ("pfp", "fff"), "p": ("pff", "fff")}
 TEXTS = make_texts(3, seed=1)
 
 
@@ -34,6 +35,10 @@ def assert_equal_tasks(found, expected):
         expected.name, expected.policy, expected.labels,
     )  # fmt: skip
     assert found.deltas.keys() == expected.deltas.keys()
+    assert found.variant == expected.variant
+    for j, matrices in (expected.dense or {}).items():
+        for matrix, weight in matrices.items():
+            assert torch.equal(found.dense[j][matrix], weight)
     for j, layer in expected.deltas.items():
         for matrix, delta in layer.items():
             again = found.deltas[j][matrix]
@@ -46,13 +51,20 @@ def assert_equal_tasks(found, expected):
         assert torch.equal(found.head.state_dict()[name], tensor)
 
 
+def make_variants():
+    return {
+        variant: make_task(make_encoder(), Policy(*word), name=variant, variant=variant)
+        for variant, word in VARIANTS.items()
+    }
+
+
 def test_tasks_come_back_as_they_were():
-    tasks = make_tasks()
+    tasks = make_tasks() | make_variants()
     engine = Engine(make_encoder(), tasks.values())
     for name, task in tasks.items():
         assert_equal_tasks(engine.tasks[name], task)
     engine.add_task(make_tasks(9)["t0"], name="more")
-    for name in ("t3", "t0"):
+    for name in ("t3", "t0", "c", "p"):
         assert_equal_tasks(engine.remove_task(name), tasks[name])
     with pytest.raises(KeyError):
         _ = engine.tasks["t1"].deltas[0 if WORDS[1][0][0] == "f" else 7]
