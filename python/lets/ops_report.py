@@ -29,7 +29,7 @@ def ops_report(
         if value < 1:
             raise LetsError(f"ops: {name} must be at least 1, got {value}")
     if not policies:
-        raise LetsError("ops: policy must be given at least once")
+        raise LetsError("ops: policy must be given at least once, or system")
     kept_weights(density, 1)  # refuses a density outside (0, 1] also if no layer is live
     checked = check_accounting(accounting)
     shape = EncoderShape.from_name(encoder)

@@ -118,20 +118,28 @@ def _preset(layers: int, hidden: int, heads: int, intermediate: int) -> dict[str
     }
 
 
+def _distilbert_preset(layers: int) -> dict[str, Any]:
+    return {
+        "model_type": "distilbert",
+        "vocab_size": 30522,
+        "max_position_embeddings": 512,
+        "n_layers": layers,
+        "dim": 768,
+        "n_heads": 12,
+        "hidden_dim": 3072,
+    }
+
+
 # Fields of transformers' configurations.
 PRESETS: dict[str, dict[str, Any]] = {
     "bert-base": _preset(12, 768, 12, 3072),
     "bert-large": _preset(24, 1024, 16, 4096),
     "minilm-l6": _preset(6, 384, 12, 1536),
-    "distilbert": {
-        "model_type": "distilbert",
-        "vocab_size": 30522,
-        "max_position_embeddings": 512,
-        "n_layers": 6,
-        "dim": 768,
-        "n_heads": 12,
-        "hidden_dim": 3072,
-    },
+    "distilbert": _distilbert_preset(6),
+    "distilbert-base": _distilbert_preset(6),
+    "distilbert-4": _distilbert_preset(4),
+    "tinybert-4": _preset(4, 312, 12, 1200),
+    "tinybert-6": _preset(6, 768, 12, 3072),
     "mpnet-base": _preset(12, 768, 12, 3072)
     | {"model_type": "mpnet", "vocab_size": 30527, "max_position_embeddings": 514},
 }

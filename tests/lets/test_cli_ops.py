@@ -111,7 +111,7 @@ def test_malformed_policies_exit_with_2(text, message, tmp_path):
         (["ops", "--policy", "fig2b", "--density", "few"], "Invalid value for '--density'"),
         (["ops", "--policy", "fig2b", "--seq-len", "0"], "seq-len must be at least 1, got 0"),
         (["ops", "--policy", "fig2b", "--accounting", "x"], "one of paper, engine, got 'x'"),
-        (["ops"], "Missing option '--policy'"),
+        (["ops"], "policy must be given at least once, or system"),
         (["ops", "--polices", "fig2b"], "No such option: --polices"),
         (["opps"], "No such command 'opps'"),
     ],
@@ -143,3 +143,19 @@ def test_ops_needs_neither_torch_nor_the_extension():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["accounting"] == "engine"
+
+
+def test_systems_side_by_side():
+    names = ("full", "freeze-12", "lets-c", "lets-g4", "mobilebert")
+    chosen = [word for name in names for word in ("--system", name)]
+    sizes = ("--encoder", "bert-large", "--accounting", "paper", "--policy", "g-4")
+    report = ops_json(*sizes, *chosen)["systems"]
+    assert tuple(report) == names
+    assert report["freeze-12"]["total_percent"] == pytest.approx(500)
+    assert report["full"]["total_params_ratio"] == 9
+    shown = run("ops", *sizes, *chosen)
+    assert "500.0" in shown.stdout
+    wrong = run("ops", "--system", "lets-pc")
+    assert (wrong.exit_code, "need a policy" in wrong.stderr) == (2, True)
+    wrong = run("ops", "--system", "magic")
+    assert (wrong.exit_code, "system: must be one of" in wrong.stderr) == (2, True)

@@ -42,11 +42,15 @@ def system(name: str) -> System:
 
 
 def system_costs(name: str, sizes: Sizes) -> Costs:
-    """What a task of a system costs, by accounting; nothing is trained or loaded.
+    """What a task of a system, or of a compressed encoder, costs by accounting; nothing is trained.
 
     New parameters leave out the ordinary head, pooler and classifier, which all systems on the
     ordinary architecture have alike; the layer-wise head of LeTS is counted.
     """
+    from lets.baselines.compressed import COMPRESSED, compressed_costs
+
+    if name in COMPRESSED:
+        return compressed_costs(name, sizes)
     costs: Costs = _find(name, "_costs")(sizes)
     return costs
 

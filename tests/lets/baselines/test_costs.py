@@ -92,3 +92,22 @@ def test_whole_matrices_cost_what_dense_layers_do():
 def test_searched_systems_need_a_policy():
     with pytest.raises(LetsError, match="need a policy"):
         metrics_of("lets-pc")
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "params"),
+    [
+        ("distilbert-4", 300, 4.27),
+        ("distilbert-6", 450, 5.48),
+        ("tinybert-4", 50.2, 1.19),  # 46.8% in the paper, which has 1.2 GFLOP
+        ("tinybert-6", 450, 5.48),
+        ("mobilebert-tiny", 123, 1.24),
+    ],
+)
+def test_table_3_compressed_encoders(name, total, params):
+    base = EncoderShape.from_name("bert-base")
+    dense = encoder_flops(base, 128)
+    found = system_costs(name, Sizes(base, 128))["paper"].metrics(dense, base, 9)
+    assert found.total_percent == pytest.approx(total, abs=1)
+    assert found.total_params_ratio == pytest.approx(params, abs=0.05)
+    assert found.overhead_percent == 0
