@@ -1,4 +1,4 @@
-"""Measured numbers in docs/benchmarks.md and README.md, out of the JSON files in bench/results/:
+"""Measured numbers in the docs and in README, out of the JSON files in bench/results/:
 ``python -m bench.tables``."""
 
 import contextlib
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lets.cli.demo import OUTPUT_DIR, print_demo
 
+from bench.comparison import with_measured
 from bench.engine_tables import engine_sections, train_step_section
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +27,9 @@ is faster. Measured again by `make bench-engine` (whole models, training steps) 
 
 def main():
     (ROOT / "docs" / "benchmarks.md").write_text(benchmarks(), encoding="utf-8")
+    comparison = ROOT / "docs" / "comparison.md"
+    page = with_measured(comparison.read_text(encoding="utf-8"), RESULTS)
+    comparison.write_text(page, encoding="utf-8")
     readme = ROOT / "README.md"
     readme.write_text(with_demo(readme.read_text(encoding="utf-8")), encoding="utf-8")
 

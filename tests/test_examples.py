@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 
-from examples import bert_with_deltas
+from examples import bert_with_deltas, draw_policy
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_all_examples_are_tested():
-    assert {p.name for p in (ROOT / "examples").glob("*.py")} == {"bert_with_deltas.py"}
+    found = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert found == {"bert_with_deltas.py", "draw_policy.py"}
 
 
 def test_bert_learns_through_its_deltas():
@@ -35,3 +36,10 @@ def test_page_about_kernels_names_files_that_exist():
     for file, test in names:
         (path,) = (ROOT / "tests").rglob(file)
         assert f"def {test}" in path.read_text()
+
+
+def test_policies_are_drawn_and_priced(tmp_path):
+    picture = tmp_path / "policies.svg"
+    added = draw_policy.main(["fig2b", "g-4"], output=picture)
+    assert 0 < added["fig2b"] < added["g-4"] < 100
+    assert f"{added['fig2b']:.1f}% new operations" in picture.read_text()

@@ -59,7 +59,6 @@ def test_every_page_says_where_it_comes_from(name, results, tmp_path):
 def test_what_is_not_there(results, tmp_path):
     for arguments, message in (
         (("table9", "--results", results), "must be one of summary"),
-        (("summary", "--results", tmp_path / "none"), "needs result cells"),
         (("summary", "--results", results, "--encoder", "mpnet"), "no result cell of mpnet"),
     ):
         result = run(*arguments)
