@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell git ls-files csrc CMakeLists.txt setup.py pyproject.toml _build 2>/dev/null)
 
-.PHONY: demo test test-slow fuzz sanitize soak lint format bench bench-engine docs-tables emulate traffic cuda-check cuda-all install-check clean help
+.PHONY: demo test test-slow fuzz sanitize soak lint format bench bench-engine docs-tables reproduce emulate traffic cuda-check cuda-all install-check clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ bench-engine: $(VENV)/.extension  ## the engine beside dense models, training st
 docs-tables: $(VENV)/.dependencies  ## regenerate numbers and plots in docs/ and README from bench/results/
 	PYTHONPATH=python $(BIN)/python -m bench.plot
 	PYTHONPATH=python $(BIN)/python -m bench.tables
+
+reproduce: $(VENV)/.extension  ## the paper's tables and figures in docs/results/ from bench/glue/results/
+	$(BIN)/lets reproduce all -o docs/results
 
 emulate:  ## the CUDA kernels on the CPU: results, sanitizers, planted bugs (needs the headers of CUDA)
 	@$(MAKE) --no-print-directory -j2 -C tests/cuda_emulation PYTHON=$(PYTHON)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from lets.baselines.base import Costs, Sizes, SystemCost, SystemResult, SystemRun
 from lets.baselines.trace import search_trace
@@ -29,7 +29,7 @@ def lets_pc(run: SystemRun) -> SystemResult:
     """LeTS-(p,c) with the task's searched policy."""
     policy, seconds = searched_policy(run)
     result = fixed_policy(run, policy, seconds)
-    return replace(result, details={"search": search_trace(run.search_folder)})
+    return replace(result, details={**result.details, "search": search_trace(run.search_folder)})
 
 
 def lets_g(run: SystemRun, number: int) -> SystemResult:
@@ -70,6 +70,7 @@ def tuned_result(
         costs=costs,
         seconds={**seconds, "finetune": tuned.summary["seconds"]},
         policy=model.policy,
+        details={} if model.dense else {"nnz": {j: asdict(n) for j, n in counts_of(model).items()}},
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from lets.config import ACCOUNTINGS, FitConfig
 from lets.cost import encoder_flops
 from lets.metrics import policy_report, system_metrics
+from lets.nnz import policy_nnz
 from lets.policy import Policy
 from lets.reproduce.cell import NUM_TASKS, Cell
 from lets.scores import score
@@ -40,9 +41,23 @@ def make_result(system, task, seed, quality, rows=120, policy=POLICY) -> Cell:
         scores={metric: score(metric, targets, predictions)}, targets=targets,
         predictions=predictions, seconds={"search": 5.0, "finetune": 10.0},
         policy=policy.to_dict() if policy else None,
+        details=details(policy),
         environment={"machine": "here", "device": "cpu", "commit": "abc123"},
         **costs(settings.max_seq_length, policy),
     )  # fmt: skip
+
+
+def details(policy) -> dict:
+    """What LeTS-(p,c) keeps of its search and its mask."""
+    if policy is None:
+        return {}
+    entry = {"temperature": 4.0, "expected_gflop": 1.0, "p_pool": [1.0] * 6}
+    history = [
+        {**entry, "epoch": 0.1, "p_input": [0.0] + [0.5] * 5},
+        {**entry, "epoch": 0.2, "p_input": [0.0, 0.1, 0.2, 0.9, 0.8, 0.9]},
+    ]
+    nnz = {j: asdict(counts) for j, counts in policy_nnz(SHAPE, policy, DENSITY).items()}
+    return {"search": {"steps": 20, "stopped": "enough", "history": history}, "nnz": nnz}
 
 
 def costs(seq_len, policy) -> dict:

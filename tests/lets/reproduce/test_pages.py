@@ -4,7 +4,10 @@ import json
 
 import pytest
 from lets.cli import app
-from lets.reproduce.pages import PAGES
+from lets.files import write_json
+from lets.report.drawing import Raster
+from lets.reproduce.pages import PAGES, build_page
+from lets.reproduce.source import Source
 from typer.testing import CliRunner
 
 from tests.lets.reproduce.grids import save_grid
@@ -54,6 +57,42 @@ def test_every_page_says_where_it_comes_from(name, results, tmp_path):
     for file in [word.split(")")[0] for word in text.split("](")[1:]]:
         if file.endswith(".svg"):
             assert (tmp_path / file).read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_measured_is_no_number(name, tmp_path):
+    """Without cells a page has what can be computed and what the paper printed, and says so."""
+    shown = run(name, "--results", tmp_path / "none", "--json")
+    assert shown.exit_code == 0, shown.output
+    if name == "summary":
+        assert json.loads(shown.stdout) == {"systems": {}}
+
+
+def test_pictures_of_a_grid(results):
+    found = {
+        name: set(build_page(name, Source(results)).pictures)
+        for name in ("figure1", "figure5", "figure6", "search")
+    }
+    assert found == {
+        "figure1": {"engine", "paper"},
+        "figure5": {"cola", "mrpc", "rte", "sts-b"},
+        "figure6": {"totals-paper", "totals", "masks"},
+        "search": {"architecture", "cola", "mrpc", "rte", "sts-b"},
+    }
+
+
+def test_masks(tmp_path):
+    cells = ["0f" * 4] * 8
+    ways = {way: dict.fromkeys("QKV", cells) for way in ("final", "gradient", "random")}
+    result = {
+        "task": "sst-2", "encoder": "tiny", "rows": 9, "steps": 3, "warmup_steps": 2, "seed": 0,
+        "density": 0.005, "recipe": "small", "layer": 3, "machine": "here", "commit": "abc",
+        "overlap": {"final": 1.0, "gradient": 0.25, "random": 0.01}, "masks": ways,
+    }  # fmt: skip
+    write_json(tmp_path / "masks" / "sst-2.json", result)
+    page = build_page("figure7", Source(tmp_path))
+    assert page.tables[0][2] == [["sst-2", "100.0%", "25.0%", "1.0%", "0.5%"]]
+    assert len([s for s in page.pictures["sst-2"].shapes if isinstance(s, Raster)]) == 9
 
 
 def test_what_is_not_there(results, tmp_path):
