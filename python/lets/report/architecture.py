@@ -34,9 +34,10 @@ def architecture_svg(
     tasks: Mapping[str, Policy],
     encoder: str = "frozen encoder",
     notes: Mapping[str, str] | None = None,
+    last_only: Collection[str] = (),
 ) -> str:
     """`architecture` as a self-contained SVG element."""
-    return architecture(tasks, encoder, notes).svg()
+    return architecture(tasks, encoder, notes, last_only).svg()
 
 
 def frozen_layers(policies: Collection[Policy]) -> list[str]:
@@ -56,19 +57,27 @@ def architecture(
     tasks: Mapping[str, Policy],
     encoder: str = "frozen encoder",
     notes: Mapping[str, str] | None = None,
+    last_only: Collection[str] = (),
 ) -> Drawing:
     """Draw policies of one encoder.
 
     Args:
         tasks: Policy by name, from top to bottom; at least one.
         notes: A few words by task, at the right end of its row.
+        last_only: Tasks whose head reads the last layer alone (LeTS-(p)).
     """
-    return _Picture(tasks, encoder, notes or {}).draw()
+    return _Picture(tasks, encoder, notes or {}, last_only).draw()
 
 
 class _Picture:
-    def __init__(self, tasks: Mapping[str, Policy], encoder: str, notes: Mapping[str, str]) -> None:
-        self.tasks, self.encoder, self.notes = tasks, encoder, notes
+    def __init__(
+        self,
+        tasks: Mapping[str, Policy],
+        encoder: str,
+        notes: Mapping[str, str],
+        last_only: Collection[str],
+    ) -> None:
+        self.tasks, self.encoder, self.notes, self.last_only = tasks, encoder, notes, last_only
         self.num_layers = next(iter(tasks.values())).num_layers
         self.column = _BOX + 24.0
         self.left = 24.0 + max(text_width(name, 13) for name in (*tasks, encoder))
@@ -136,7 +145,8 @@ class _Picture:
     def _task(self, y: float, name: str, policy: Policy) -> None:
         out, middle, rail = self.out, y + _HIGH / 2, y + _HIGH + 16
         out.text(8, middle + 4, name, size=13, bold=True)
-        out.arrow((self.x(0) + _BOX / 2, rail), (self.right, rail), stroke="muted", width=1.2)
+        first = policy.num_layers - 1 if name in self.last_only else 0
+        out.arrow((self.x(first) + _BOX / 2, rail), (self.right, rail), stroke="muted", width=1.2)
         for j, case in enumerate(policy.cases):
             look = _LOOKS.get(case, "bypass")
             center = self.x(j) + _BOX / 2
@@ -144,6 +154,8 @@ class _Picture:
             self._box(j, y, label, look, f"{name}, layer {j}: {case}")
             if policy.live[j] and policy.input[j] == "f":
                 out.arrow((self.x(j - 1) + _BOX, middle), (self.x(j), middle), stroke="own")
+            if name in self.last_only and j < policy.num_layers - 1:
+                continue
             if policy.pool[j] == "f":
                 out.line((center, y + _HIGH), (center, rail), stroke=look)
                 out.add(Circle(center, rail, 4, fill=look, title=f"pools x^f_{j}"))

@@ -22,7 +22,7 @@ from lets.report.pareto import Choice, front, pareto_picture
 from lets.report.runs import Runs, find_runs
 from lets.report.savings import param_savings, savings
 from lets.report.timeline import by_kind, read_trace, timeline
-from lets.shape import EncoderShape
+from lets.shape import POOLER_WIDTHS, EncoderShape
 from lets.task import Task
 
 
@@ -150,7 +150,12 @@ def _pictures(source: _Source, data: dict[str, Any]) -> dict[str, Drawing]:
     notes = {t["name"]: f"{t['new_ops_percent']['engine']:.1f}% new operations" for t in tasks}
     sizes = [(shape, s.policy, source.seq_len, s.nnz, s.num_labels, s.head) for s in specs]
     pictures = {
-        "architecture": architecture({s.name: s.policy for s in specs}, data["encoder"], notes),
+        "architecture": architecture(
+            {s.name: s.policy for s in specs},
+            data["encoder"],
+            notes,
+            [s.name for s in specs if s.head == POOLER_WIDTHS],
+        ),
         "operations": ops_breakdown({s.name: savings(*z) for s, z in zip(specs, sizes)}),
         "parameters": params_breakdown(
             {s.name: param_savings(shape, s.policy, s.nnz, s.num_labels, s.head) for s in specs},

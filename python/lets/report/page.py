@@ -109,6 +109,6 @@ def _style() -> str:
         "vertical-align:top}"
         f"{colors(0)}@media screen and (prefers-color-scheme:dark){{{colors(1)}}}"
         "@media print{body{margin:0;max-width:none}figure,tr{break-inside:avoid}"
-        "h2{break-after:avoid}*{print-color-adjust:exact}}"
+        "h2,section>p{break-after:avoid}*{print-color-adjust:exact}}"
         f"{svg_style()}"
     )

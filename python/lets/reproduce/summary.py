@@ -26,8 +26,9 @@ def page(source: Source) -> Page:
     rows = [_row(results, name, summary) for name, summary in systems.items()]
     text = [
         *provenance(results, "BERT"),
-        "The average is over all tasks of this page; a system that lacks one has none. − full: "
-        "paired bootstrap over seeds and examples, on the tasks that both have. Operations are in "
+        f"The average is over {', '.join(results.tasks)}; a system that lacks one has none. − "
+        "full: paired bootstrap over seeds and examples, on the tasks that both have; with one "
+        "seed the interval is that of the examples alone. Operations are in "
         "% of the encoder, in the engine's accounting (what runs) and in the paper's; nine tasks "
         "/ 9: the frozen encoder once and nine such tasks, per task.",
     ]

@@ -9,6 +9,8 @@ from lets.cli import app
 from lets.files import write_json
 from lets.pack import save_pack
 from lets.policy import Policy
+from lets.report.build import build_report
+from lets.report.page import report_html
 from typer.testing import CliRunner
 
 from tests.models import make_encoder, make_task
@@ -85,6 +87,23 @@ def test_page(packs, runs, trace, tmp_path):
     assert set(re.findall(r"https?://[^\"']*", text)) == {"http://www.w3.org/2000/svg"}
     assert "prefers-color-scheme:dark" in text
     assert "@media print" in text
+
+
+def test_variants(tmp_path):
+    """LeTS-(p) pools its last layer alone; LeTS-(c) has no mask to show."""
+    encoder = make_encoder()
+    tasks = {v: make_task(encoder, Policy("ppf", "fpf"), name=v, variant=v) for v in ("p", "c")}
+    paths = [save_pack(tmp_path / v, task, encoder) for v, task in tasks.items()]
+    report = build_report(paths)
+    assert "mask-p" in report.pictures
+    assert "mask-c" not in report.pictures
+    pooled = [
+        shape.title
+        for shape in report.pictures["architecture"].shapes
+        if getattr(shape, "title", "").startswith("pools")
+    ]
+    assert pooled == ["pools x^f_2", "pools x^f_0", "pools x^p_1", "pools x^f_2"]
+    assert report_html(report).startswith("<!doctype html>")
 
 
 def test_png_of_every_picture(packs, tmp_path):
