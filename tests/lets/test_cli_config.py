@@ -58,7 +58,7 @@ def test_required_flags_are_still_required(tmp_path):
     [
         ("sede: 3", "unknown flag 'sede'; known: "),
         ("config: a.yaml", "unknown flag 'config'"),
-        ("- seed", "must map flags to values, got list"),
+        ("- seed", "must be a mapping, got list"),
         ("seed: {a: 1}", "seed must be a value or a list of values"),
         ("train-file: a\ndata: b", "data gives a flag a second time"),
         ("seed: [", "is not YAML"),

@@ -41,16 +41,7 @@ def flags_of(command: Any) -> dict[str, str]:
 
 def read_flags(path: Path, flags: dict[str, str]) -> dict[str, Any]:
     """Values by parameter. Raises LetsError for what is no flag, naming it."""
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise LetsError(f"--config: cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise LetsError(f"--config: {path} is not YAML: {error}") from error
-    if not isinstance(found, dict):
-        raise LetsError(f"--config: {path} must map flags to values, got {type(found).__name__}")
+    found = read_yaml(path, "--config")
     values: dict[str, Any] = {}
     for key, value in found.items():
         name = flags.get(str(key).replace("_", "-"))
@@ -65,3 +56,18 @@ def read_flags(path: Path, flags: dict[str, str]) -> dict[str, Any]:
         if value is not None:
             values[name] = value
     return values
+
+
+def read_yaml(path: Path, flag: str) -> dict[Any, Any]:
+    """A mapping from a YAML file; the error names the flag that asked for it."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise LetsError(f"{flag}: cannot read {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise LetsError(f"{flag}: {path} is not YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise LetsError(f"{flag}: {path} must be a mapping, got {type(found).__name__}")
+    return found

@@ -81,6 +81,18 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
+class ManyOptions:
+    """Several tasks in one command."""
+
+    tasks: str | None = option(
+        "YAML file: flags by task, for several tasks in sub-folders of the output folder."
+    )
+    engine: str = option("local (default: one task after the other) or ray.", "local")
+    workers: int | None = option("Of --engine ray on this machine (default: its cores).")
+    ray_address: str | None = option("Of a Ray cluster (default: one on this machine).")
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """The encoder, the recipe, and settings that take the place of the recipe's."""
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
+from lets.cli.config_file import read_yaml
 from lets.cli.options import DataOptions, RunOptions
 from lets.config import FitConfig
 from lets.data import TaskData, load_task
 from lets.errors import LetsError
 from lets.glue import load_glue
 from lets.glue_hub import load_glue_hub
+from lets.pack_config import check_task_name
 from lets.recipes import load_recipe
 
 
@@ -71,6 +75,40 @@ def read_config(options: RunOptions, task_name: str | None = None, full: bool = 
     for setting in options.settings or []:
         config = config.override(_nested(setting), "--set")
     return config
+
+
+def read_tasks(
+    data: DataOptions, run: RunOptions, file: str | None, policy: str | None
+) -> list[tuple[DataOptions, RunOptions, str | None]]:
+    """Options of each task: the command's, and on top of them the task's own of a YAML file.
+
+    Without a file the one task of the command.
+    """
+    if file is None:
+        return [(data, run, policy)]
+    entries = read_yaml(Path(file), "--tasks")
+    shared = {"encoder", "output_dir", "overwrite", "revision"}
+    own: dict[str, Any] = {f.name: data for f in fields(data)}
+    own |= {f.name: run for f in fields(run) if f.name not in shared} | {"policy": None}
+    tasks = []
+    for name, given in entries.items():
+        if not isinstance(given, dict):
+            raise LetsError(f"--tasks: {file}: {name} must map flags to values")
+        flags = {str(key).replace("-", "_"): value for key, value in given.items()}
+        if unknown := sorted(set(flags) - set(own)):
+            raise LetsError(f"--tasks: {file}: {name}: unknown flag {unknown[0]!r}")
+        chosen = flags.pop("policy", policy)
+        of_data = {k: v for k, v in flags.items() if own[k] is data}
+        of_run = {k: v for k, v in flags.items() if own[k] is run}
+        output = str(Path(run.output_dir) / check_task_name(name))
+        tasks.append(
+            (
+                replace(data, **{"task_name": name, **of_data}),
+                replace(run, **of_run, output_dir=output),
+                chosen,
+            )
+        )
+    return tasks
 
 
 def load_encoder(path_or_id: str, revision: str | None = None) -> Any:

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from lets.cli.config_file import Config
-from lets.cli.options import DataOptions, RunOptions, with_options
-from lets.cli.output import Json, print_json
+from lets.cli.options import DataOptions, ManyOptions, RunOptions, with_options
+from lets.cli.output import Json, print_json, print_table
 from lets.errors import LetsError
 
 PolicyOption = Annotated[
@@ -28,10 +28,11 @@ NoMaskOption = Annotated[
 ]
 
 
-@with_options(DataOptions, RunOptions)
+@with_options(DataOptions, RunOptions, ManyOptions)
 def fit(
     data: DataOptions,
     run: RunOptions,
+    many: ManyOptions,
     method: Annotated[
         str, typer.Option(help="lets (Algorithm 1) or full (the fine-tuned encoder).")
     ] = "lets",
@@ -50,6 +51,11 @@ def fit(
         raise LetsError(f"--method: must be lets or full, got {method!r}")
     if method == "full" and run.variant is not None:
         raise LetsError("--variant: is of --method lets; leave one of them out")
+    if many.tasks is not None or many.engine != "local":
+        if method == "full":
+            raise LetsError("--tasks and --engine: are of --method lets")
+        _report_many(_fit_many(data, run, many, policy), as_json)
+        return
     if method == "full" and policy is not None:
         raise LetsError("--policy: full fine-tuning has none; leave it out, or --method full")
     inputs = _inputs(data, run, full=method == "full")
@@ -138,6 +144,39 @@ def _inputs(data: DataOptions, run: RunOptions, full: bool = False) -> Any:
     rows = read_data(data, config.seed)
     encoder = load_encoder(run.encoder, run.revision)
     return RunInputs(encoder, rows, config, TerminalProgress(), run.overwrite)
+
+
+def _fit_many(
+    data: DataOptions, run: RunOptions, many: ManyOptions, policy: str | None
+) -> dict[str, Any]:
+    """Results by task, see `lets.train.many`."""
+    from lets.cli.requests import read_config, read_data, read_tasks
+    from lets.progress import TerminalProgress
+    from lets.train.many import RayOptions, TaskRun, fit_many
+
+    runs = []
+    for its_data, its_run, its_policy in read_tasks(data, run, many.tasks, policy):
+        config = read_config(its_run, its_data.task_name)
+        runs.append(
+            TaskRun(
+                its_run.encoder, read_data(its_data, config.seed), config, its_run.output_dir,
+                its_policy, its_run.revision, its_run.overwrite,
+            )
+        )  # fmt: skip
+    options = RayOptions(address=many.ray_address, workers=many.workers)
+    return fit_many(runs, many.engine, options, TerminalProgress())
+
+
+def _report_many(results: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(results)
+        return
+    columns = ["task", "metric", "dev score", "pack", "skipped"]
+    rows = [
+        [name, r["metric"], f"{r['dev_score']:.4f}", r["pack"], ", ".join(r["skipped"]) or "-"]
+        for name, r in results.items()
+    ]
+    print_table(f"{len(rows)} tasks", columns, rows)
 
 
 def _policy(spec: str | None, encoder: Any) -> Any:
