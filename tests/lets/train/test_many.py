@@ -99,7 +99,7 @@ def test_tasks_file(files, tmp_path):
     assert "short: unknown flag 'sede'" in wrong.stderr
 
 
-def wait_for(condition, seconds=240):
+def wait_for(condition, seconds=400):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "timed out"
@@ -117,6 +117,7 @@ def environment():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_on_ray_with_a_worker_killed(files, tmp_path, environment):
     pytest.importorskip("ray")
     command = [sys.executable, "-m", "lets", *files("ray", "--engine", "ray", "--workers", "2")]
@@ -126,7 +127,7 @@ def test_on_ray_with_a_worker_killed(files, tmp_path, environment):
         assert driver.poll() is None
         first = int((folder / ".lock").read_text())
         os.kill(first, signal.SIGKILL)
-        output, _ = driver.communicate(timeout=280)
+        output, _ = driver.communicate(timeout=400)
     assert driver.returncode == 0
     assert int((folder / ".lock").read_text()) != first
     plain = CliRunner().invoke(app, files("plain"))
@@ -135,6 +136,7 @@ def test_on_ray_with_a_worker_killed(files, tmp_path, environment):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_driver_killed_and_restarted(files, tmp_path, environment):
     pytest.importorskip("ray")
     command = [sys.executable, "-m", "lets", *files("ray", "--engine", "ray", "--workers", "2")]
