@@ -16,7 +16,7 @@ MISSING = "–"
 
 # Rows of GLUE's training sets, to say what a cell was not trained on.
 _GLUE_ROWS = {
-    "cola": 8551, "sst-2": 67349, "mrpc": 3668, "sts-b": 5749, "qqp": 363846, "mnli": 392702,
+    "cola": 8551, "sst-2": 67349, "mrpc": 3668, "sts-b": 5749, "qqp": 363846, "mnli-m": 392702,
     "mnli-mm": 392702, "qnli": 104743, "rte": 2490,
 }  # fmt: skip
 
