@@ -56,7 +56,8 @@ def _page(name: str, title: str, source: Source, systems: tuple[str, ...]) -> Pa
         f"{MISSING}: not computable, because the paper does not print the searched policies, or "
         "because the cost model has no formula for such layers (MobileBERT). LeTS-G-g is computed "
         "with all layers alive; the paper's searches bypassed some. New parameters leave out the "
-        "ordinary head, and count biases, LayerNorms and the layer-wise head of LeTS.",
+        "ordinary head, and count biases, LayerNorms and the layer-wise head of LeTS. How measured "
+        "times relate to operations: docs/benchmarks.md.",
     ]
     tables = [_computed(published), _scores(published)]
     if measured:
