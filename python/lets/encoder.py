@@ -106,6 +106,7 @@ class Encoder:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
         source = str(path_or_id)
+        check_device(device)
         try:
             with quiet_transformers():  # it reports the pooler, which is not used, as missing
                 config = AutoConfig.from_pretrained(source, revision=revision)
@@ -314,6 +315,16 @@ def _check_tokenizer(tokenizer: Any, source: str) -> None:
             f"encoder: {source}: the tokenizer's vocabulary must hold words, got special tokens "
             "alone; are the tokenizer's files missing?"
         )
+
+
+def check_device(device: torch.device | str) -> None:
+    """Raise unless torch can use the device; there is no silent way back to the CPU."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise LetsError(f"device: must be cpu or cuda, got {device!r}") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise LetsError("device: cuda is asked for, but torch sees no CUDA device here")
 
 
 def _max_length(model: Any, tokenizer: Any) -> int:

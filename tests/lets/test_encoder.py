@@ -269,3 +269,11 @@ def test_lengths_and_ids_out_of_range():
         encoder.forward(TokenBatch(*[torch.ones(1, 60, dtype=torch.long)] * 3))
     with pytest.raises(LetsError, match=r"input_ids must be in \[0, 22\), got 1 to 99"):
         encoder.forward(TokenBatch(torch.tensor([[1, 99]]), *[torch.ones(1, 2).long()] * 2))
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(LetsError, match="device: must be cpu or cuda, got 'abacus'"):
+        Encoder.from_pretrained(tmp_path, device="abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(LetsError, match="torch sees no CUDA device"):
+            Encoder.from_pretrained(tmp_path, device="cuda")

@@ -50,7 +50,7 @@ def convert(
     if (dense is None) == (adapter is None):
         raise LetsError("convert: give --dense or --adapter, and not both")
     settings = read_config(run, data.task_name)
-    encoder = load_encoder(run.encoder, run.revision)
+    encoder = load_encoder(run.encoder, run.revision, run.device)
     # An adapter on the ordinary architecture is converted exactly, unless something else is wanted.
     exact = adapter is not None and policy is None and run.variant in (None, "p")
     variant, layers = "p" if exact else settings.variant, encoder.shape.num_layers

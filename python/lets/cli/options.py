@@ -108,6 +108,7 @@ class RunOptions:
         "--overwrite-output-dir",
     )
     revision: str | None = option("Revision of a hub id.")
+    device: str = option("cpu (default) or cuda.", "cpu")
     recipe: str = option("paper, small (default), demo, or a JSON file.", "small")
     seed: int | None = option("Seed of everything random.")
     max_seq_length: int | None = option("Longest text, in tokens.")

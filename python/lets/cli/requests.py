@@ -87,7 +87,7 @@ def read_tasks(
     if file is None:
         return [(data, run, policy)]
     entries = read_yaml(Path(file), "--tasks")
-    shared = {"encoder", "output_dir", "overwrite", "revision"}
+    shared = {"encoder", "output_dir", "overwrite", "revision", "device"}
     own: dict[str, Any] = {f.name: data for f in fields(data)}
     own |= {f.name: run for f in fields(run) if f.name not in shared} | {"policy": None}
     tasks = []
@@ -111,10 +111,10 @@ def read_tasks(
     return tasks
 
 
-def load_encoder(path_or_id: str, revision: str | None = None) -> Any:
+def load_encoder(path_or_id: str, revision: str | None = None, device: str = "cpu") -> Any:
     from lets.encoder import Encoder
 
-    return Encoder.from_pretrained(path_or_id, revision=revision)
+    return Encoder.from_pretrained(path_or_id, revision=revision, device=device)
 
 
 def _nested(setting: str) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def _inputs(data: DataOptions, run: RunOptions, full: bool = False) -> Any:
 
     config = read_config(run, data.task_name, full)
     rows = read_data(data, config.seed)
-    encoder = load_encoder(run.encoder, run.revision)
+    encoder = load_encoder(run.encoder, run.revision, run.device)
     return RunInputs(encoder, rows, config, TerminalProgress(), run.overwrite)
 
 

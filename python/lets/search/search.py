@@ -101,6 +101,7 @@ class _Search:
         self.prices = layer_prices(shape, max_length, density, accounting)
         self.head_flops = float(head_cost(shape, data.num_labels, accounting).flops)
         self.selectors = Selectors(shape.num_layers, config.groups, config.pool)
+        self.selectors.to(supernet.encoder.device)
         rows_weights, rows_arch = split_rows(len(data.train), config.arch_split, seed)
         size = config.per_device_train_batch_size
         lengths = token_lengths(supernet.encoder, data, max_length, config.group_by_length)
@@ -151,7 +152,8 @@ class _Search:
 
     def _noise(self, part: str) -> Tensor:
         num_layers = self.supernet.encoder.shape.num_layers
-        return gumbel_noise(num_layers, generator(self.seed, STAGE, part, self.state.step))
+        noise = gumbel_noise(num_layers, generator(self.seed, STAGE, part, self.state.step))
+        return noise.to(self.selectors.alphas)
 
     def _arch_step(self, temperature: float) -> float:
         """One step of the selectors; batches and noise are frozen over its evaluations."""

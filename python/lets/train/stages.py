@@ -68,12 +68,13 @@ class RunInputs:
         seed_everything(self.config.seed, stage, "head")
         shape, labels = self.encoder.shape, self.data.num_labels
         if self.config.variant != "p":
-            return LayerwiseHead(shape.num_layers, shape.hidden_size, labels)
-        activation = activation_of(self.encoder.model_type)
-        head = PoolerHead(shape.hidden_size, labels, activation=activation)
-        if self.encoder.pooler is not None:
-            head.dense.load_state_dict(self.encoder.pooler)
-        return head
+            head: Head = LayerwiseHead(shape.num_layers, shape.hidden_size, labels)
+        else:
+            activation = activation_of(self.encoder.model_type)
+            head = PoolerHead(shape.hidden_size, labels, activation=activation)
+            if self.encoder.pooler is not None:
+                head.dense.load_state_dict(self.encoder.pooler)
+        return head.to(self.encoder.device)
 
 
 @dataclass(frozen=True)
