@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 from lets.config import ACCOUNTINGS, FitConfig
 from lets.errors import LetsError
-from lets.files import write_json
+from lets.files import write_file
 from lets.policy import Policy
 from lets.scores import CLASSIFICATION, METRICS, PROBLEM_TYPES, REGRESSION, score
 from lets.train.checkpoint import read_json
@@ -106,7 +107,9 @@ class Cell:
         raw = {"format": FORMAT, **asdict(self)}
         for name in ("targets", "predictions"):
             raw[name] = _packed(raw[name], self.problem_type)
-        write_json(path, raw)
+        # A line per field: short enough to keep hundreds of cells, and still good to compare.
+        lines = (f"{json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in raw.items())
+        write_file(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
         return path
 
     @classmethod
@@ -168,14 +171,14 @@ def _unequal(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -
 
 
 def rounded(number: float) -> float:
-    """A prediction as cells keep it: five digits; scores are those of the rounded predictions."""
-    return float(f"{number:.5g}")
+    """A prediction as cells keep it: four digits; scores are those of the rounded predictions."""
+    return float(f"{number:.4g}")
 
 
 def _packed(values: list[float], problem_type: str) -> str:
     """Class indices as one string of digits, numbers with spaces between."""
     if problem_type == REGRESSION:
-        return " ".join(f"{value:.5g}" for value in values)
+        return " ".join(f"{value:.4g}" for value in values)
     return "".join(str(int(value)) for value in values)
 
 

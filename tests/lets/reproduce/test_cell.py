@@ -46,14 +46,14 @@ def test_a_saved_cell_is_the_same(tmp_path):
     assert load_cells(tmp_path) == [cell]
 
 
-def test_numbers_keep_five_digits(tmp_path):
+def test_numbers_keep_four_digits(tmp_path):
     cell = make_cell(
         problem_type="regression", metric="spearman", scores={"spearman": 0.8}, policy=None,
         targets=[0.0, 1.25, 5.0, 3.0], predictions=[rounded(0.1234567), -1.2e-7, 4.9, 3.1],
     )  # fmt: skip
     found = Cell.load(cell.save(tmp_path))
     assert found == cell
-    assert found.predictions[:2] == [0.12346, -1.2e-7]
+    assert found.predictions[:2] == [0.1235, -1.2e-7]
 
 
 @pytest.mark.parametrize(
