@@ -11,6 +11,7 @@ from lets.errors import LetsError
 PRUNE_INITS = ("warmup", "random", "magnitude")
 ACCOUNTINGS = ("engine", "paper")
 DELTA_STARTS = ("zero", "pruned")
+HEAD_STARTS = ("new", "pruned")
 POOLS = ("search", "f")
 EVAL_STRATEGIES = ("epoch", "steps", "no")
 # Of METHOD section 9: `pc` searched policy and mask; `c` a policy and whole matrices; `p` a mask on
@@ -74,6 +75,7 @@ class SearchConfig:
     arch_learning_rate: float = 5e-4
     warmup_epochs: float = 0.0  # of the weights alone, before the first step of the selectors
     delta_start: str = "zero"
+    head_start: str = "new"  # "pruned": the head that warmed up with the trial delta
     arch_split: float = 0.2  # share of the training rows held out for the selectors (D2)
     second_order: bool = True
     epsilon_scale: float = 0.01  # ε = epsilon_scale / ‖∇ L_D2‖
@@ -100,6 +102,7 @@ class SearchConfig:
             raise LetsError(f"search: arch_split must be in (0, 1), got {self.arch_split}")
         _check_choice("search", "accounting", self.accounting, ACCOUNTINGS)
         _check_choice("search", "delta_start", self.delta_start, DELTA_STARTS)
+        _check_choice("search", "head_start", self.head_start, HEAD_STARTS)
         _check_choice("search", "pool", self.pool, POOLS)
         _check(self, "search", warmup_epochs=(0.0, 1e6))
         _check(self, "search", cost_weight=(1e-9, 1e9), cost_power=(0.0, 100.0))
@@ -125,6 +128,7 @@ class FinetuneConfig:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     delta_start: str = "zero"
+    head_start: str = "new"  # "pruned": the head that warmed up with the trial delta
     fixed_batches: bool = False  # the same rows share a batch in every epoch
     cache_activations: bool = False  # keep what the frozen layers compute; fixes the batches
     cache_bytes: int = 2 << 30
@@ -142,6 +146,7 @@ class FinetuneConfig:
         _check(self, "finetune", weight_decay=(0.0, 1.0), max_grad_norm=(0.0, 1e9))
         _check(self, "finetune", cache_bytes=(0, 1 << 60), save_steps=(0, 10**9))
         _check_choice("finetune", "delta_start", self.delta_start, DELTA_STARTS)
+        _check_choice("finetune", "head_start", self.head_start, HEAD_STARTS)
         _check_choice("finetune", "eval_strategy", self.eval_strategy, EVAL_STRATEGIES)
         _check(self, "finetune", eval_steps=_COUNT)
 

@@ -34,7 +34,8 @@ class Cell:
 
     Args:
         encoder: name, fingerprint and sizes of the encoder (`EncoderShape`).
-        recipe: Name of the recipe; `settings` are all its values (`FitConfig.to_dict()`).
+        recipe: Name of the recipe; `settings` are its values (`FitConfig.to_dict()`), of the
+            parts that the system reads.
         rows: Number of rows: train (to learn from), slice (of the training data, to choose the
             checkpoint on), dev (to report on).
         history: Per epoch: epoch, step, loss, score of `metric` on the slice; `chosen_epoch`

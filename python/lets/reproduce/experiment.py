@@ -118,7 +118,7 @@ def run_experiment(
         "system": name,
         "seed": config.seed,
         "recipe": setting.recipe,
-        "settings": config.to_dict(),
+        "settings": _settings_read(name, config),
         "encoder": {"fingerprint": encoder.fingerprint, **asdict(shape)},
         "problem_type": experiment.data.problem_type,
         "metric": experiment.data.metric,
@@ -131,6 +131,22 @@ def run_experiment(
         "environment": _environment(encoder),
     }
     return [_scored(experiment, result, task, common) for task in experiment.dev]
+
+
+# Parts of a recipe that a family of systems reads; the others read the density and both schedules.
+_READ = {
+    "lets": ("prune", "search", "finetune"),
+    "full": ("full",),
+    "freeze": ("full",),
+    "append": ("full",),
+}
+
+
+def _settings_read(name: str, config: FitConfig) -> dict[str, Any]:
+    """Settings that the system's result depends on."""
+    settings = config.to_dict()
+    read = _READ.get(name.split("-")[0], ("prune", "full", "light"))
+    return {k: v for k, v in settings.items() if not isinstance(v, dict) or k in read}
 
 
 def _costs(result: SystemResult, shape: EncoderShape, seq_len: int) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def prune(
 
     Args:
         policy: The chosen model; None: the super network, every free selector at 1/2 without noise.
-        head: A fresh head; it is trained in place and of no further use.
+        head: A fresh head, warmed up in place.
         selectors: Of the super network, if it is restricted (`SearchConfig.groups` and `pool`).
     """
     progress = progress or Progress()

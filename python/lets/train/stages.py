@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from lets.classifiers import activation_of
 from lets.config import FinetuneConfig, FitConfig
 from lets.errors import LetsError
@@ -27,8 +29,8 @@ from lets.train.prune import prune
 from lets.train.seeds import seed_everything
 from lets.train.stage import Stage, data_fingerprint
 
-_MASK, _POLICY, _ALPHAS, _MODEL = (
-    "mask.safetensors", "policy.json", "alphas.safetensors", "model.safetensors"
+_MASK, _HEAD, _POLICY, _ALPHAS, _MODEL = (
+    "mask.safetensors", "head.safetensors", "policy.json", "alphas.safetensors", "model.safetensors"
 )  # fmt: skip
 
 
@@ -105,12 +107,13 @@ def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageRes
     found = stage.result()
     if found is not None:
         return _skipped(run, stage, found)
+    head = run.new_head(name)
     pruned = prune(
         run.encoder,
         run.data,
         config,
         policy=policy,
-        head=run.new_head(name),
+        head=head,
         seed=run.config.seed,
         max_length=run.config.max_seq_length,
         selectors=selectors,
@@ -119,6 +122,7 @@ def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageRes
         progress=run.progress,
     )
     save_masks(stage.file(_MASK), pruned.masks)
+    save_tensors(stage.file(_HEAD), head.state_dict())
     summary = {
         "kept": pruned.kept,
         "num_weights": pruned.num_weights,
@@ -129,7 +133,7 @@ def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageRes
             for name, mask in layer.items()
         },
     }
-    return StageResult(stage, stage.complete(summary, [_MASK]), False)
+    return StageResult(stage, stage.complete(summary, [_MASK, _HEAD]), False)
 
 
 def search_stage(run: RunInputs, folder: Path, mask_file: Path) -> StageResult:
@@ -140,6 +144,7 @@ def search_stage(run: RunInputs, folder: Path, mask_file: Path) -> StageResult:
         "config": {k: v for k, v in asdict(config).items() if k != "save_steps"},
         "density": run.config.prune.density,
         "mask": Stage.checksum_of(mask_file),
+        **_head_start(config.head_start, mask_file),
     }
     stage = run.stage(folder, "search", inputs)
     found = stage.result("policy", "step", "stopped", "seconds")
@@ -147,6 +152,8 @@ def search_stage(run: RunInputs, folder: Path, mask_file: Path) -> StageResult:
         return _skipped(run, stage, found)
     masks = load_masks(mask_file, run.encoder)
     supernet = SuperNet(run.encoder, layouts_of(masks), run.new_head("search"))
+    if config.head_start == "pruned":
+        _load_head(supernet.head, mask_file)
     if config.delta_start == "pruned":
         for j, deltas in masks.items():
             supernet.task_layer(j).load(deltas, {})
@@ -180,11 +187,12 @@ def finetune_stage(
         "config": _without_bookkeeping(config),
         "policy": policy.to_dict(),
         "mask": None if mask_file is None else Stage.checksum_of(mask_file),
+        **({} if mask_file is None else _head_start(config.head_start, mask_file)),
         **run.head_input(),
     }
     stage = run.stage(folder, "finetune", inputs)
     found = stage.result("metric", "dev_score", "best_step", "seconds", "history")
-    model = _new_model(run, policy, mask_file)
+    model = new_model(run, policy, mask_file)
     if found is not None:
         copy_into(dict(model.named_parameters()), load_tensors(stage.file(_MODEL)))
         return _skipped(run, stage, found), model
@@ -210,7 +218,8 @@ def finetune_stage(
     return StageResult(stage, stage.complete(summary, [_MODEL]), False), model
 
 
-def _new_model(run: RunInputs, policy: Policy, mask_file: Path | None) -> TaskModel:
+def new_model(run: RunInputs, policy: Policy, mask_file: Path | None) -> TaskModel:
+    """The model that fine-tuning starts from."""
     head = run.new_head("finetune")
     if mask_file is None:
         return TaskModel(run.encoder, policy, None, head)
@@ -220,7 +229,23 @@ def _new_model(run: RunInputs, policy: Policy, mask_file: Path | None) -> TaskMo
     if run.config.finetune.delta_start == "pruned":
         for j, deltas in masks.items():
             model.task_layer(j).load(deltas, {})
+    if run.config.finetune.head_start == "pruned":
+        _load_head(model.head, mask_file)
     return model
+
+
+def _head_start(start: str, mask_file: Path) -> dict[str, str]:
+    """What a stage's result depends on if its head was warmed up beside the mask."""
+    return {"warm_head": Stage.checksum_of(_head_of(mask_file))} if start == "pruned" else {}
+
+
+def _load_head(head: nn.Module, mask_file: Path) -> None:
+    copy_into(dict(head.named_parameters()), load_tensors(_head_of(mask_file)))
+
+
+def _head_of(mask_file: Path) -> Path:
+    """The head that pruning left beside its mask."""
+    return mask_file.with_name(_HEAD)
 
 
 def check_layers(mask_file: Path, masks: Masks, policy: Policy) -> None:

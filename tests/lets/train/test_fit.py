@@ -12,6 +12,7 @@ from lets.task_model import TaskModel
 from lets.train.finetune import forward_of
 from lets.train.fit import fit
 from lets.train.scoring import dev_score
+from lets.train.stages import RunInputs, finetune_stage, mask_of, new_model, prune_stage
 from safetensors.torch import load_file
 
 STAGES = ("prune-supernet", "search", "prune", "finetune", "pack")
@@ -170,3 +171,22 @@ def test_a_policy_without_live_layers_still_trains_a_head(
 ):
     result = fit(tiny_encoder, tiny_task(), tiny_config, tmp_path, policy=Policy("pff", "ppp"))
     assert load_pack(result.pack, tiny_encoder).nnz == 0
+
+
+def test_the_head_may_start_where_pruning_left_it(tiny_encoder, tiny_task, tiny_config, tmp_path):
+    warm = tiny_config.override(
+        {"search": {"head_start": "pruned"}, "finetune": {"head_start": "pruned"}}
+    )
+    run = RunInputs(tiny_encoder, tiny_task(), warm, Progress())
+    policy = Policy("ppf", "pff")
+    pruned = prune_stage(run, tmp_path / "prune", policy)
+    model = new_model(run, policy, mask_of(pruned))
+    trained = load_file(pruned.stage.file("head.safetensors"))
+    assert same(dict(model.head.state_dict()), trained)
+    fresh = dict(run.new_head("finetune").state_dict())
+    assert not same(fresh, trained)
+    result = fit(tiny_encoder, run.data, warm, tmp_path / "fit")
+    assert result.skipped == ()
+    (tmp_path / "prune" / "head.safetensors").unlink()
+    with pytest.raises(LetsError, match=r"head\.safetensors: file not found; run the stage"):
+        finetune_stage(run, tmp_path / "finetune", policy, mask_of(pruned))
