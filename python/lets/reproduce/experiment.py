@@ -118,7 +118,7 @@ def run_experiment(
         "system": name,
         "seed": config.seed,
         "recipe": setting.recipe,
-        "settings": _settings_read(name, config),
+        "settings": settings_read(name, config),
         "encoder": {"fingerprint": encoder.fingerprint, **asdict(shape)},
         "problem_type": experiment.data.problem_type,
         "metric": experiment.data.metric,
@@ -142,7 +142,7 @@ _READ = {
 }
 
 
-def _settings_read(name: str, config: FitConfig) -> dict[str, Any]:
+def settings_read(name: str, config: FitConfig) -> dict[str, Any]:
     """Settings that the system's result depends on."""
     settings = config.to_dict()
     read = _READ.get(name.split("-")[0], ("prune", "full", "light"))
