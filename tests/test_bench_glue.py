@@ -4,9 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from lets.reproduce.cell import Cell, load_cells
+from safetensors.torch import load_file
 
-from bench.glue import run
+from bench.glue import carry, run
 from tests.tiny import make_rows, save_tiny_bert
 
 RECIPE = {
@@ -145,3 +147,26 @@ def test_bad_input_fails_before_training(given, tmp_path, capsys, changes, messa
     assert run.main([*arguments(given, tmp_path, ["rte"], ["full"]), *changes]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_carried_folder_runs_the_grid(given, tmp_path, capsys):
+    options = dict(zip(given[::2], given[1::2]))
+    source = ["--data", options["--data"], "--encoder", options["--encoder"]]
+    assert carry.main([*source, "--out", str(tmp_path / "small"), "--tasks", "rte"]) == 0
+    weights = load_file(tmp_path / "small" / "encoder" / "model.safetensors")
+    assert {t.dtype for t in weights.values()} == {torch.float16}
+    assert [p.name for p in (tmp_path / "small" / "glue").iterdir()] == ["RTE"]
+    command = arguments(given, tmp_path, ["rte"], ["freeze-1"])
+    carried = ["--data", str(tmp_path / "small" / "glue")]
+    carried += ["--encoder", str(tmp_path / "small" / "encoder")]
+    assert run.main([*command, *carried]) == 0
+    assert [cell.system for cell in load_cells(tmp_path / "out")] == ["freeze-1"]
+    assert carry.main([*source, "--out", str(tmp_path / "no"), "--tasks", "cola"]) == 2
+    assert "CoLA not found" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_several_processes_share_the_work(given, tmp_path):
+    command = arguments(given, tmp_path, ["rte", "sts-b"], ["freeze-2"])
+    assert run.main([*command, "--jobs", "2"]) == 0
+    assert {cell.task for cell in load_cells(tmp_path / "out")} == {"rte", "sts-b"}
