@@ -129,9 +129,6 @@ class FinetuneConfig:
     max_grad_norm: float = 1.0
     delta_start: str = "zero"
     head_start: str = "new"  # "pruned": the head that warmed up with the trial delta
-    fixed_batches: bool = False  # the same rows share a batch in every epoch
-    cache_activations: bool = False  # keep what the frozen layers compute; fixes the batches
-    cache_bytes: int = 2 << 30
     group_by_length: bool = False
     eval_strategy: str = "epoch"  # "no": at the end alone, as the others do too
     eval_steps: int = 500
@@ -144,7 +141,7 @@ class FinetuneConfig:
         _check(self, "finetune", dense_learning_rate=_RATE)
         _check(self, "finetune", warmup_steps=(0, 10**9), warmup_ratio=(0.0, 1.0))
         _check(self, "finetune", weight_decay=(0.0, 1.0), max_grad_norm=(0.0, 1e9))
-        _check(self, "finetune", cache_bytes=(0, 1 << 60), save_steps=(0, 10**9))
+        _check(self, "finetune", save_steps=(0, 10**9))
         _check_choice("finetune", "delta_start", self.delta_start, DELTA_STARTS)
         _check_choice("finetune", "head_start", self.head_start, HEAD_STARTS)
         _check_choice("finetune", "eval_strategy", self.eval_strategy, EVAL_STRATEGIES)
@@ -186,6 +183,8 @@ class FitConfig:
     max_seq_length: int = 128
     per_device_eval_batch_size: int = 32
     variant: str = "pc"
+    cache_activations: bool = False  # keep what the frozen layers compute of the training rows
+    cache_bytes: int = 2 << 30
     prune: PruneConfig = field(default_factory=PruneConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
@@ -195,6 +194,7 @@ class FitConfig:
     def __post_init__(self) -> None:
         _check(self, "fit", seed=(0, 2**31 - 1), max_seq_length=(2, 1 << 20))
         _check(self, "fit", per_device_eval_batch_size=_COUNT)
+        _check(self, "fit", cache_bytes=(0, 1 << 60))
         _check_choice("fit", "variant", self.variant, VARIANTS)
 
     def to_dict(self) -> dict[str, Any]:

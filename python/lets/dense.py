@@ -5,13 +5,14 @@ Slow and obvious on purpose: what the engine is compared with, and what Delta-Pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lets.frozen import ActivationCache, FrozenNeeds
 from lets.tokens import TokenBatch
 from lets.weights import LayerWeights
 
@@ -22,7 +23,7 @@ def dense_forward(
     p_input: Tensor | Sequence[float],
     p_pool: Tensor | Sequence[float],
     head: nn.Module,
-    batch: TokenBatch,
+    inputs: TokenBatch | ActivationCache,
 ) -> Tensor:
     """Logits of a task, or of the super network, with its own dense layers (METHOD sections 3, 7).
 
@@ -30,32 +31,71 @@ def dense_forward(
         weights: The task's layers, W^p + W^δ; a bypassed layer may be the encoder's own.
         p_input, p_pool: P(choice = f) per layer: 0 or 1 for a policy, 1/2 for the warm-up of the
             super network. [L]
+        inputs: A batch, or what the frozen encoder made of it (`dense_needs`).
 
     Returns:
         [B, C], differentiable in `weights` and `head`.
     """
-    sizes = encoder.shape.num_heads, encoder.eps
-    mask, bias = batch.attention_mask.bool(), encoder.position_bias
-    x_p = x_f = encoder.embed(batch)
-    pooled = []
+    sizes, bias = (encoder.shape.num_heads, encoder.eps), encoder.position_bias
+    mask: Tensor | None
+    if isinstance(inputs, TokenBatch):
+        mask, frozen = inputs.attention_mask.bool(), _frozen_layers(encoder, inputs)
+    else:
+        mask, frozen = inputs.key_mask, _kept_layers(inputs, len(weights))
+    x_p, _ = next(frozen)
+    assert x_p is not None  # the embeddings, which layer 0 always reads
+    x_f, pooled = x_p, []
     for j, own in enumerate(weights):
-        mixed = (1 - p_input[j]) * x_p + p_input[j] * x_f
+        mixed = _mix(x_p, x_f, p_input[j])
         x_f = dense_layer(own, mixed, mask, *sizes, bias)
-        with torch.no_grad():
-            x_p = dense_layer(encoder.layers[j].plain(), x_p, mask, *sizes, bias)
-        pooled.append((1 - p_pool[j]) * x_p[:, 0] + p_pool[j] * x_f[:, 0])
+        x_p, row = next(frozen)
+        pooled.append(_mix(row, x_f[:, 0], p_pool[j]))
     return head(torch.stack(pooled, dim=1))
+
+
+def _mix(p: Tensor | None, f: Tensor, share: Tensor | float) -> Tensor:
+    """P(choice = f) of f and the rest of p; None: nothing of p is read."""
+    return f if p is None else (1 - share) * p + share * f
+
+
+_Frozen = Iterator[tuple[Tensor | None, Tensor | None]]  # x^p_j and its [CLS] row, from j = -1
+
+
+@torch.no_grad()
+def _frozen_layers(encoder: Any, batch: TokenBatch) -> _Frozen:
+    mask, x = batch.attention_mask.bool(), encoder.embed(batch)
+    yield x, x[:, 0]
+    for weights in encoder.layers:
+        sizes = encoder.shape.num_heads, encoder.eps, encoder.position_bias
+        x = dense_layer(weights.plain(), x, mask, *sizes)
+        yield x, x[:, 0]
+
+
+def _kept_layers(cache: ActivationCache, num_layers: int) -> _Frozen:
+    """None where nothing is read."""
+    for j in range(-1, num_layers):
+        x = cache.hidden.get(j)
+        row = cache.cls_rows.get(j) if x is None else x[:, 0]
+        yield x, row
+
+
+def dense_needs(p_input: Tensor | Sequence[float], p_pool: Tensor | Sequence[float]) -> FrozenNeeds:
+    """What `dense_forward` reads of the frozen encoder."""
+    return FrozenNeeds(
+        hidden=frozenset(j - 1 for j, p in enumerate(p_input) if p < 1),
+        pooled=frozenset(j for j, p in enumerate(p_pool) if p < 1),
+    )
 
 
 def dense_layer(
     weights: LayerWeights,
     x: Tensor,
-    mask: Tensor,
+    mask: Tensor | None,
     num_heads: int,
     eps: float,
     position_bias: Tensor | None = None,
 ) -> Tensor:
-    """One post-LN layer (METHOD section 2). x [B, S, H], mask bool [B, S] -> [B, S, H]
+    """One post-LN layer (METHOD section 2). x [B, S, H], mask bool [B, S] or none -> [B, S, H]
 
     Args:
         position_bias: Added to the attention scores; of at least S tokens. [A, >= S, >= S]
@@ -63,9 +103,10 @@ def dense_layer(
     batch, length, hidden = x.shape
     qkv = F.linear(x, weights.qkv_weight, weights.qkv_bias)
     q, k, v = qkv.view(batch, length, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
-    attended = mask[:, None, None]
+    attended = None if mask is None else mask[:, None, None]
     if position_bias is not None:
-        attended = torch.where(attended, position_bias[:, :length, :length], -torch.inf)
+        bias = position_bias[:, :length, :length]
+        attended = bias if attended is None else torch.where(attended, bias, -torch.inf)
     ctx = F.scaled_dot_product_attention(q, k, v, attn_mask=attended)
     ctx = ctx.transpose(1, 2).reshape(batch, length, hidden)
     return dense_tail(weights, ctx, x, eps)

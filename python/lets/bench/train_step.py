@@ -29,7 +29,6 @@ from lets.bench.problem import (
     random_task,
     random_tokens,
 )
-from lets.train.activations import FrozenActivations
 from lets.train.optim import make_adamw
 
 # Without dropout full fine-tuning is cheaper; LeTS has dropout in its head alone.
@@ -170,10 +169,9 @@ def _lets(problem: StepProblem, cached: bool) -> _Parts:
     (policy,) = task_policies(problem.policy, encoder.shape, 1, problem.density, problem.seed)
     model = random_task(encoder, policy, problem.density, problem.seed).to_model(encoder).train()
     tokens = random_batch(encoder, problem.batch, problem.seq_len)
-    # As with --cache-activations from the second epoch on; here one batch is kept.
-    frozen = FrozenActivations(encoder, model.needs, (1 << 40) if cached else 0)
-    key = 0 if cached else None
-    return dict(model.named_parameters()), lambda: model(frozen(tokens, key))
+    # As with --cache-activations from the second epoch on.
+    kept = encoder.forward(tokens, model.needs) if cached else None
+    return dict(model.named_parameters()), lambda: model(kept or tokens)
 
 
 if __name__ == "__main__":

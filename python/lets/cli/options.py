@@ -120,7 +120,7 @@ class RunOptions:
     learning_rate: float | None = option("Rate of the (final) fine-tuning.")
     first_order: bool = option("Search without the second-order term.", False, "--first-order")
     cache_activations: bool = option(
-        "Keep frozen activations between epochs.", False, "--cache-activations"
+        "Keep frozen activations between epochs and stages.", False, "--cache-activations"
     )
     settings: list[str] | None = option(  # noqa: RUF009  (a field)
         "Any setting of a recipe, e.g. search.cost_power=1.0; repeatable.", None, "--set"

@@ -70,7 +70,7 @@ def read_config(options: RunOptions, task_name: str | None = None, full: bool = 
     if options.first_order:
         raw["search"]["second_order"] = False
     if options.cache_activations:
-        raw["finetune"]["cache_activations"] = True
+        raw["cache_activations"] = True
     config = config.override(raw, "option")
     for setting in options.settings or []:
         config = config.override(_nested(setting), "--set")

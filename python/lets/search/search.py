@@ -22,6 +22,7 @@ from lets.search.objective import cost_factor, expected_cost
 from lets.search.selectors import Selectors, gumbel_noise, temperature_at
 from lets.search.supernet import SuperNet
 from lets.task_data import TaskData
+from lets.train.activations import FrozenRows
 from lets.train.batches import Batches
 from lets.train.checkpoint import CheckpointStore
 from lets.train.loop import check_loss, copy_into
@@ -30,6 +31,8 @@ from lets.train.scoring import target_tensor, task_loss, token_lengths
 from lets.train.seeds import generator, seed_everything
 
 STAGE = "search"
+
+_Loss = Callable[[str, Tensor, float], Tensor]  # (part, noise, temperature) -> Eq. 8
 
 
 @dataclass
@@ -62,6 +65,7 @@ def search(
     density: float,
     seed: int,
     max_length: int,
+    frozen: FrozenRows | None = None,
     checkpoints: CheckpointStore | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
@@ -70,8 +74,10 @@ def search(
     Args:
         supernet: Deltas at the mask and head; trained in place and of no further use.
         density: Of the final masks: what the prices of the layers are computed with.
+        frozen: What it keeps of the rows' frozen activations; None: nothing.
     """
-    return _Search(supernet, data, config, density, seed, max_length).run(
+    frozen = frozen or FrozenRows(supernet.encoder, data, max_length)
+    return _Search(supernet, data, config, density, seed, max_length, frozen).run(
         checkpoints, progress or Progress()
     )
 
@@ -94,9 +100,10 @@ class _Search:
         density: float,
         seed: int,
         max_length: int,
+        frozen: FrozenRows,
     ) -> None:
         self.supernet, self.data, self.config = supernet, data, config
-        self.seed, self.max_length = seed, max_length
+        self.seed, self.frozen = seed, frozen
         shape, accounting = supernet.encoder.shape, check_accounting(config.accounting)
         self.prices = layer_prices(shape, max_length, density, accounting)
         self.head_flops = float(head_cost(shape, data.num_labels, accounting).flops)
@@ -132,8 +139,9 @@ class _Search:
         while state.step < total and state.stopped is None:
             temperature = self._temperature()
             warming_up = state.step < self.warmup
-            loss_arch = 0.0 if warming_up else self._arch_step(temperature)
-            loss_weights = self._weights_step(temperature)
+            on_weights = self._loss_on(self.batches_weights.at(state.step))
+            loss_arch = 0.0 if warming_up else self._arch_step(temperature, on_weights)
+            loss_weights = self._weights_step(temperature, on_weights)
             state.step += 1
             policy = derive_policy(self.selectors)
             if not warming_up:
@@ -155,10 +163,9 @@ class _Search:
         noise = gumbel_noise(num_layers, generator(self.seed, STAGE, part, self.state.step))
         return noise.to(self.selectors.alphas)
 
-    def _arch_step(self, temperature: float) -> float:
+    def _arch_step(self, temperature: float, on_weights: _Loss) -> float:
         """One step of the selectors; batches and noise are frozen over its evaluations."""
         step, frozen = self.state.step, self._noise("arch")
-        on_weights = self._loss_on(self.batches_weights.at(step))
         on_arch = self._loss_on(self.batches_arch.at(step))
         gradient, loss_arch = arch_gradient(
             self.selectors.alphas,
@@ -173,10 +180,9 @@ class _Search:
         self.arch_optimizer.step()
         return float(loss_arch)
 
-    def _weights_step(self, temperature: float) -> float:
+    def _weights_step(self, temperature: float, on_weights: _Loss) -> float:
         """One step of the deltas and the head."""
         step = self.state.step
-        on_weights = self._loss_on(self.batches_weights.at(step))
         loss = on_weights("weights", self._noise("weights"), temperature)
         value = check_loss(STAGE, loss, step, self.batches_weights.at(step))
         weights = list(self.parameters.values())
@@ -189,11 +195,10 @@ class _Search:
         self.optimizer.step()
         return value
 
-    def _loss_on(self, rows: list[int]) -> Callable[[str, Tensor, float], Tensor]:
+    def _loss_on(self, rows: list[int]) -> _Loss:
         """Eq. 8 on some training rows, whose frozen activations are computed once."""
         chosen = [self.data.train[i] for i in rows]
-        batch = self.supernet.encoder.tokenize(self.data.texts(chosen), self.max_length)
-        cache = self.supernet.frozen(batch)
+        cache = self.frozen(rows, self.supernet.needs)
         targets = target_tensor(self.data, chosen)
 
         def loss(part: str, noise: Tensor, temperature: float) -> Tensor:

@@ -9,7 +9,6 @@ from lets.encoder import ActivationCache, Encoder, FrozenNeeds
 from lets.layers import cls_layer, full_layer, project_qkv
 from lets.task_layer import TaskLayer
 from lets.task_model import Masks
-from lets.tokens import TokenBatch
 
 
 class SuperNet(nn.Module):
@@ -39,10 +38,6 @@ class SuperNet(nn.Module):
         layer = self.layers[str(index)]
         assert isinstance(layer, TaskLayer)
         return layer
-
-    def frozen(self, batch: TokenBatch) -> ActivationCache:
-        """What the frozen encoder gives to `forward`."""
-        return self.encoder.forward(batch, self.needs)
 
     def forward(self, cache: ActivationCache, p_input: Tensor, p_pool: Tensor) -> Tensor:
         """Logits [B, C] with P(choice = f) of every selector. p_input, p_pool: [L]

@@ -24,8 +24,6 @@ class Batches:
         batch_size: Rows per batch; the last batch of an epoch may be smaller.
         seed, name: Together they name the random stream.
         lengths: Token count per row number; given: batches group rows of similar length.
-        fixed: The same batches in every epoch, only their order is shuffled (so that what a
-            batch's frozen layers compute can be kept between epochs, bit for bit).
     """
 
     def __init__(
@@ -35,13 +33,12 @@ class Batches:
         seed: int,
         name: str,
         lengths: Sequence[int] | None = None,
-        fixed: bool = False,
     ) -> None:
         self.rows = list(range(rows)) if isinstance(rows, int) else list(rows)
         if not self.rows:
             raise LetsError(f"{name}: the training data must have at least one row, got none")
         self.batch_size, self.seed, self.name = batch_size, seed, name
-        self.lengths, self.fixed = lengths, fixed
+        self.lengths = lengths
         self.per_epoch = ceil(len(self.rows) / batch_size)
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
 
@@ -50,25 +47,18 @@ class Batches:
         epoch, position = divmod(step, self.per_epoch)
         return self._epoch(epoch)[position]
 
-    def key_at(self, step: int) -> int | None:
-        """A number that names the batch's rows across epochs, or None when rows are reshuffled."""
-        if not self.fixed:
-            return None
-        return self.at(step)[0]
-
     def steps(self, epochs: float) -> int:
         """Number of batches in so many epochs (at least one)."""
         return max(1, round(epochs * self.per_epoch))
 
     def _make_epoch(self, epoch: int) -> list[list[int]]:
-        composed = self._compose(0 if self.fixed else epoch)
+        composed = self._compose(epoch)
+        if self.lengths is None:
+            return composed
         order = torch.randperm(
             len(composed), generator=generator(self.seed, self.name, "order", epoch)
         )
-        return [composed[i] for i in order.tolist()] if self._reorder(epoch) else composed
-
-    def _reorder(self, epoch: int) -> bool:
-        return self.lengths is not None or (self.fixed and epoch > 0)
+        return [composed[i] for i in order.tolist()]
 
     def _compose(self, epoch: int) -> list[list[int]]:
         shuffle = generator(self.seed, self.name, "rows", epoch)

@@ -13,7 +13,7 @@ from lets.progress import Progress
 from lets.task_data import TaskData
 from lets.task_model import TaskModel
 from lets.tokens import Texts
-from lets.train.activations import FrozenActivations
+from lets.train.activations import FrozenRows
 from lets.train.batches import Batches
 from lets.train.checkpoint import CheckpointStore
 from lets.train.loop import LoopPlan, LoopState, train
@@ -32,6 +32,7 @@ def finetune(
     max_length: int,
     eval_batch_size: int = 32,
     loss_of: Callable[[list[int], Tensor], Tensor] | None = None,
+    frozen: FrozenRows | None = None,
     checkpoints: CheckpointStore | None = None,
     progress: Progress | None = None,
 ) -> LoopState:
@@ -41,11 +42,10 @@ def finetune(
 
     Args:
         loss_of: (training row numbers, logits) → loss, in place of the task's own.
+        frozen: What it keeps of the rows' frozen activations; None: nothing.
     """
     encoder = model.encoder
-    frozen = FrozenActivations(
-        encoder, model.needs, config.cache_bytes if config.cache_activations else 0
-    )
+    frozen = frozen or FrozenRows(encoder, data, max_length)
     parameters: dict[str, Tensor] = dict(model.named_parameters())
     batches = Batches(
         len(data.train),
@@ -53,15 +53,12 @@ def finetune(
         seed,
         STAGE,
         token_lengths(encoder, data, max_length, config.group_by_length),
-        fixed=config.fixed_batches or config.cache_activations,
     )
 
     def compute_loss(step: int, rows: list[int]) -> Tensor:
         chosen = [data.train[i] for i in rows]
         model.train()
-        batch = encoder.tokenize(data.texts(chosen), max_length)
-        key = batches.key_at(step) if config.cache_activations else None
-        logits = model(frozen(batch, key))
+        logits = model(frozen(rows, model.needs))
         return loss_of(rows, logits) if loss_of else task_loss(logits, target_tensor(data, chosen))
 
     def evaluate() -> float:

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from lets.config import PruneConfig
 from lets.delta import MATRICES
-from lets.dense import dense_forward
+from lets.dense import dense_forward, dense_needs
 from lets.nnz import kept_weights
 from lets.policy import Policy
 from lets.progress import Progress
 from lets.search.selectors import Selectors
 from lets.task_data import TaskData
+from lets.train.activations import FrozenRows
 from lets.train.batches import Batches
 from lets.train.checkpoint import CheckpointStore
 from lets.train.loop import LoopPlan, check_loss, train
@@ -48,6 +49,7 @@ def prune(
     seed: int,
     max_length: int,
     selectors: Selectors | None = None,
+    frozen: FrozenRows | None = None,
     stage: str = "prune",
     checkpoints: CheckpointStore | None = None,
     progress: Progress | None = None,
@@ -58,9 +60,11 @@ def prune(
         policy: The chosen model; None: the super network, every free selector at 1/2 without noise.
         head: A fresh head, warmed up in place.
         selectors: Of the super network, if it is restricted (`SearchConfig.groups` and `pool`).
+        frozen: What it keeps of the rows' frozen activations; None: nothing.
     """
     progress = progress or Progress()
-    twin = _DenseTwin(encoder, data, policy, selectors, head, max_length)
+    frozen = frozen or FrozenRows(encoder, data, max_length)
+    twin = _DenseTwin(encoder, data, policy, selectors, head, frozen)
     if not twin.live:
         return Pruned({}, 0, 0, 0.0)
     lengths = token_lengths(encoder, data, max_length, config.group_by_length)
@@ -115,9 +119,9 @@ class _DenseTwin:
         policy: Policy | None,
         selectors: Selectors | None,
         head: nn.Module,
-        max_length: int,
+        frozen: FrozenRows,
     ) -> None:
-        self.encoder, self.data, self.head, self.max_length = encoder, data, head, max_length
+        self.encoder, self.data, self.head, self.frozen = encoder, data, head, frozen
         num_layers = encoder.shape.num_layers
         if policy is None:
             self.live = list(range(num_layers))
@@ -135,6 +139,7 @@ class _DenseTwin:
             _trainable_copy(layer) if j in self.live else layer
             for j, layer in enumerate(encoder.layers)
         ]
+        self.needs = dense_needs(self.p_input, self.p_pool)
         self.parameters: dict[str, Tensor] = {
             f"layers.{j}.{f.name}": getattr(self.weights[j], f.name)
             for j in self.live
@@ -160,9 +165,9 @@ class _DenseTwin:
 
     def loss(self, step: int, rows: list[int]) -> Tensor:
         chosen = [self.data.train[i] for i in rows]
-        batch = self.encoder.tokenize(self.data.texts(chosen), self.max_length)
+        cache = self.frozen(rows, self.needs)
         logits = dense_forward(
-            self.encoder, self.weights, self.p_input, self.p_pool, self.head, batch
+            self.encoder, self.weights, self.p_input, self.p_pool, self.head, cache
         )
         return task_loss(logits, target_tensor(self.data, chosen))
 

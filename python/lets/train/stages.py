@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from lets.search.selectors import Selectors
 from lets.search.supernet import SuperNet
 from lets.task_data import TaskData
 from lets.task_model import TaskModel
+from lets.train.activations import FrozenRows
 from lets.train.checkpoint import load_tensors, save_tensors
 from lets.train.finetune import finetune
 from lets.train.loop import copy_into
@@ -60,7 +62,20 @@ class RunInputs:
             "data": data_fingerprint(self.data),
             "seed": self.config.seed,
             "max_seq_length": self.config.max_seq_length,
+            **self._kept(),
         }
+
+    def _kept(self) -> dict[str, int]:
+        """Which rows are kept decides with what padding they were computed."""
+        config = self.config
+        return {"cache_bytes": config.cache_bytes} if config.cache_activations else {}
+
+    @functools.cached_property
+    def frozen(self) -> FrozenRows:
+        """Frozen activations of the training rows, for all stages."""
+        return FrozenRows(
+            self.encoder, self.data, self.config.max_seq_length, self._kept().get("cache_bytes", 0)
+        )
 
     def new_head(self, stage: str) -> Head:
         """A head that starts from nothing, the same for a seed and a stage.
@@ -117,6 +132,7 @@ def prune_stage(run: RunInputs, folder: Path, policy: Policy | None) -> StageRes
         seed=run.config.seed,
         max_length=run.config.max_seq_length,
         selectors=selectors,
+        frozen=run.frozen,
         stage=name,
         checkpoints=stage.checkpoints,
         progress=run.progress,
@@ -162,6 +178,7 @@ def search_stage(run: RunInputs, folder: Path, mask_file: Path) -> StageResult:
         run.data,
         config,
         density=run.config.prune.density,
+        frozen=run.frozen,
         seed=run.config.seed,
         max_length=run.config.max_seq_length,
         checkpoints=stage.checkpoints,
@@ -203,6 +220,7 @@ def finetune_stage(
         seed=run.config.seed,
         max_length=run.config.max_seq_length,
         eval_batch_size=run.config.per_device_eval_batch_size,
+        frozen=run.frozen,
         checkpoints=stage.checkpoints,
         progress=run.progress,
     )
@@ -271,9 +289,7 @@ def _skipped(run: RunInputs, stage: Stage, found: dict[str, Any]) -> StageResult
 
 
 def _without_bookkeeping(config: FinetuneConfig) -> dict[str, Any]:
-    """Settings that change the result: a kept activation or a checkpoint does not."""
+    """Settings that change the result: how often a checkpoint is written does not."""
     settings = asdict(config)
-    for name in ("save_steps", "cache_bytes"):
-        del settings[name]
-    settings["fixed_batches"] |= settings.pop("cache_activations")
+    del settings["save_steps"]
     return settings

@@ -8,10 +8,9 @@ def epoch(batches, number):
     return [batches.at(start + i) for i in range(batches.per_epoch)]
 
 
-@pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("lengths", [None, [(i * 7) % 11 for i in range(23)]])
-def test_every_row_once_per_epoch(fixed, lengths):
-    batches = Batches(23, 4, 1, "t", lengths, fixed)
+def test_every_row_once_per_epoch(lengths):
+    batches = Batches(23, 4, 1, "t", lengths)
     for number in range(3):
         assert sorted(r for b in epoch(batches, number) for r in b) == list(range(23))
 
@@ -22,14 +21,6 @@ def test_depends_on_seed_epoch_and_name_alone():
     different = [epoch(make(1, "t"), 0), epoch(make(2, "t"), 0), epoch(make(1, "u"), 0)]
     assert epoch(make(1, "t"), 1) not in different
     assert len({str(e) for e in different}) == 3
-
-
-def test_fixed_batches_keep_their_rows_and_change_their_order():
-    batches = Batches(40, 4, 1, "t", fixed=True)
-    first, second = epoch(batches, 0), epoch(batches, 1)
-    assert first != second
-    assert sorted(first) == sorted(second)
-    assert {batches.key_at(i) for i in range(10)} == {batches.key_at(10 + i) for i in range(10)}
 
 
 def test_lengths_make_batches_even():

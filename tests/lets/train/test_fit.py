@@ -83,7 +83,7 @@ def test_complete_stages_are_skipped_until_their_settings_change(
     again = fit(tiny_encoder, data, tiny_config, tmp_path, policy=policy)
     assert again.skipped == ("prune", "finetune", "pack")
     assert (again.dev_score, again.timings) == (first.dev_score, first.timings)
-    kept = tiny_config.override({"finetune": {"save_steps": 7, "fixed_batches": False}})
+    kept = tiny_config.override({"finetune": {"save_steps": 7}})
     assert "finetune" in fit(tiny_encoder, data, kept, tmp_path, policy=policy).skipped
     other = tiny_config.override({"finetune": {"num_train_epochs": 1}})
     before = pack_tensors(tmp_path)
