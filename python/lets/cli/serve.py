@@ -62,9 +62,10 @@ def serve(
     page: Annotated[bool, typer.Option(help="The page at / and its /v1/compare.")] = True,
 ) -> None:  # fmt: skip
     """Answer HTTP requests with task packs of one encoder."""
-    from lets.serve import require_extra
+    from lets.serve import bound_caches, require_extra
 
     require_extra()
+    bound_caches()
     from lets.serve.server import serve as run
     from lets.serve.settings import ADMIN_KEY, API_KEY, ServeSettings, read_key
     from lets.serve.start import load_engine

@@ -12,6 +12,7 @@ Needs the extra `serve`; `require_extra` says so before anything here is importe
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 
 from lets.errors import LetsError
@@ -22,6 +23,17 @@ _NEEDED = {
     "h11": "h11",
     "prometheus_client": "prometheus-client",
 }
+
+# oneDNN and torch keep a compiled product for each of the last 1024 shapes. A server sees every
+# number of tokens there is, and those take half a gigabyte and more; few of them come again soon.
+_SHAPES_KEPT = "256"
+_CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+
+
+def bound_caches() -> None:
+    """Bound what shapes may take, unless the environment does; before torch is imported."""
+    for name in _CAPACITIES:
+        os.environ.setdefault(name, _SHAPES_KEPT)
 
 
 def require_extra() -> None:

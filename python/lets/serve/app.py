@@ -82,6 +82,11 @@ def public_app(service: Service) -> Any:
         """The encoder, the limits, the tasks, and what they share and cost."""
         return JSONResponse(await info.describe())
 
+    @app.get("/architecture.svg")
+    async def drawing() -> Response:
+        """The tasks' policies beside the frozen encoder."""
+        return Response(info.drawing(), media_type="image/svg+xml")
+
     if service.settings.page:
         page.add_pages(app)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from pathlib import Path
 from typing import Any
 
 from lets import __version__
 from lets.plan.report import Request, plan_report
+from lets.report.architecture import architecture_svg
 from lets.run.task_set import TaskSet
+from lets.serve.errors import VALIDATION, ApiError
 from lets.serve.service import Service
 
 _PLAN_TOKENS = 128
@@ -32,10 +35,18 @@ class Info:
             "plan": self._plans[loaded],
         }
 
+    def drawing(self) -> str:
+        """The architecture of the loaded tasks as SVG."""
+        tasks = self._service.engine.task_set.tasks
+        if not tasks:
+            raise ApiError(404, VALIDATION, "no_task", "no task is loaded")
+        policies = {name: task.policy for name, task in tasks.items()}
+        return architecture_svg(policies, Path(self._service.engine.encoder.source).name)
+
     def _model(self, loaded: TaskSet) -> dict[str, Any]:
         encoder, settings = self._service.engine.encoder, self._service.settings
         return {
-            "model_id": encoder.source,
+            "model_id": public_name(encoder.source),
             "model_sha": encoder.fingerprint,
             "model_dtype": str(encoder.dtype).removeprefix("torch."),
             "model_type": _model_type(loaded),
@@ -61,7 +72,12 @@ class Info:
             self._service.costs.rates,
             encoder.dtype.itemsize,
         )
-        return plan_report(request)
+        return plan_report(request) | {"encoder": public_name(encoder.source)}
+
+
+def public_name(source: str) -> str:
+    """A hub id as it is; of a folder its name, for where it lies is nobody's business."""
+    return Path(source).name if Path(source).exists() else source
 
 
 def _model_type(loaded: TaskSet) -> dict[str, Any]:

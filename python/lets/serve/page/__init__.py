@@ -10,6 +10,8 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 
+from lets.report.theme import COLORS, svg_style
+
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 
 
@@ -19,7 +21,9 @@ def add_pages(app: FastAPI) -> None:
 
 
 def _view(file: str) -> Any:
-    text = resources.files(__package__).joinpath(file).read_text("utf-8")
+    folder = resources.files(__package__)
+    style = _colors() + folder.joinpath("page.css").read_text("utf-8") + svg_style()
+    text = folder.joinpath(file).read_text("utf-8").replace("/* style */", style)
     headers = {
         "content-security-policy": _policy(text),
         "x-content-type-options": "nosniff",
@@ -33,6 +37,14 @@ def _view(file: str) -> Any:
     return view
 
 
+def _colors() -> str:
+    """The report's colours as variables, light and dark."""
+    light, dark = (
+        "".join(f"--{role}:{colors[which]};" for role, colors in COLORS.items()) for which in (0, 1)
+    )
+    return f":root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
+
+
 def _policy(text: str) -> str:
     """Only the page's own script and style run, and they may only call this server."""
     allowed: dict[str, list[str]] = {"script": [], "style": []}
@@ -41,6 +53,6 @@ def _policy(text: str) -> str:
         allowed[kind].append(f"'sha256-{digest}'")
     return (
         f"default-src 'none'; script-src {' '.join(allowed['script'])}; "
-        f"style-src {' '.join(allowed['style'])}; connect-src 'self'; "
+        f"style-src {' '.join(allowed['style'])}; connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
