@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell git ls-files csrc CMakeLists.txt setup.py pyproject.toml _build 2>/dev/null)
 
-.PHONY: demo test test-slow fuzz sanitize soak lint format bench bench-engine docs-tables reproduce emulate traffic cuda-check cuda-all install-check clean help
+.PHONY: demo test test-slow fuzz sanitize soak lint format bench bench-engine bench-serve docs-tables reproduce emulate traffic cuda-check cuda-all install-check clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,12 @@ bench: $(VENV)/.extension  ## op microbenchmarks; rows go to bench/results/
 bench-engine: $(VENV)/.extension  ## the engine beside dense models, training steps (20 minutes, a quiet machine)
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.bench_train_step
+
+bench-serve: $(VENV)/.extension  ## the server beside dense endpoints (3 minutes, a quiet machine)
+	PYTHONPATH=python $(BIN)/python -m bench.serve.run
+
+soak: $(VENV)/.extension  ## 100,000 requests to a server, every answer checked (at most 25 minutes)
+	PYTHONPATH=python $(BIN)/python -m bench.serve.soak
 
 docs-tables: $(VENV)/.dependencies  ## regenerate numbers and plots in docs/ and README from bench/results/
 	PYTHONPATH=python $(BIN)/python -m bench.plot

@@ -87,7 +87,7 @@ setup(
     package_dir={"": "python", "lets_ext": "lets_ext"},
     package_data={
         "lets_ext": ["py.typed", "*.pyi"],
-        "lets": ["py.typed", "recipes/*.json", "reproduce/*.json", "serve/page/*.html", "serve/page/*.css"],
+        "lets": ["py.typed", "recipes/*.json", "reproduce/*.json", "serve/page/*.*"],
     },
     ext_modules=[Extension(name, sources=[]) for name in ("lets_ext._C", "lets_ext._host")],
     cmdclass={"build_ext": CMakeBuild},

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from lets.run.engine import Engine
+from lets.serve import bound_caches
 from lets.serve.costs import Costs
 from lets.serve.server import Server
 from lets.serve.service import Service
@@ -69,6 +70,7 @@ def wait_for_end(loop, server):
 def hosted(options):
     """Ports and process of a server, until the block ends."""
     command = [sys.executable, "-m", "bench.serve.host", json.dumps(options)]
+    bound_caches()
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )

@@ -10,6 +10,7 @@ GUIDES = (
     "docs/quickstart.md",
     "docs/tutorial-replace-your-classifiers.md",
     "docs/cost-model.md",
+    "docs/serving.md",
 )
 
 
