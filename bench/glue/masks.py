@@ -1,8 +1,9 @@
-"""Masks of one task that were found in three ways, for figure 7:
+"""Masks of one task that were found in several ways, for figure 7:
 ``python -m bench.glue.masks --data <GLUE folder> --encoder <folder> --encoder-name minilm-l6``.
 
-The final delta (full fine-tuning, by magnitude), Delta-Pruning's accumulated gradient after a short
-warm-up, and the same from a random delta; all on the ordinary architecture.
+One criterion, Delta-Pruning's |gradient · delta|, and three deltas: the final one of a whole
+fine-tuning, that of a short warm-up (Delta-Pruning itself) and a random one; beside them the final
+delta by magnitude. All on the ordinary architecture.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import torch
 from lets.bench.report import commit, machine
 from lets.config import FitConfig
+from lets.delta import SparseDelta
 from lets.encoder import Encoder
 from lets.files import write_json
 from lets.policy import Policy
@@ -29,31 +31,40 @@ _CELLS = 48
 
 
 def ways(config: FitConfig, final_steps: int) -> dict[str, FitConfig]:
-    """The three ways, as settings of pruning."""
+    """The ways, as settings of pruning."""
     prune, full = config.prune, config.full
     final = replace(
         prune,
-        init="magnitude",
         warmup_steps=final_steps,
         learning_rate=full.learning_rate,
         head_learning_rate=full.head_learning_rate,
     )
-    gradient, noise = (replace(prune, init=init) for init in ("warmup", "random"))
-    named = {"final": final, "gradient": gradient, "random": noise}
+    named = {
+        "final": final,
+        "gradient": prune,
+        "random": replace(prune, init="random"),
+        "magnitude": replace(final, init="magnitude"),
+    }
     return {name: replace(config, prune=part, variant="p") for name, part in named.items()}
 
 
 def overlap(ours: Masks, reference: Masks) -> float:
     """Share of the reference's weights that are in both."""
-    both = 0
-    for j, layer in reference.items():
-        for name, delta in layer.items():
-            both += int((_positions(ours[j][name]) & _positions(delta)).sum())
+    both = sum(
+        int(torch.isin(_positions(ours[j][name]), _positions(delta)).sum())
+        for j, layer in reference.items()
+        for name, delta in layer.items()
+    )
     return both / total_nnz(reference)
 
 
-def _positions(delta: Any) -> Any:
-    return replace(delta, values=delta.values.new_ones(delta.values.shape)).to_dense().bool()
+def _positions(delta: SparseDelta) -> torch.Tensor:
+    """Flat row-major positions of the kept weights. int64 [nnz]"""
+    layout = delta.layout
+    rows = torch.repeat_interleave(
+        torch.arange(layout.out_features), layout.crow_indices.diff().long()
+    )
+    return rows * layout.in_features + layout.col_indices.long()
 
 
 def main() -> None:

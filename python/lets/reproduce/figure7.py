@@ -1,4 +1,4 @@
-"""Figure 7: masks from the final delta, from the accumulated gradient, and from a random delta."""
+"""Figure 7: masks from the final delta, from that of a short warm-up, and from a random one."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from lets.reproduce.source import Source
 from lets.train.checkpoint import read_json
 
 _WAYS = {
-    "final": "full fine-tuning, by magnitude",
-    "gradient": "accumulated gradient (Delta-Pruning)",
+    "final": "final delta",
+    "gradient": "delta after the warm-up",
     "random": "random delta",
+    "magnitude": "final delta, by magnitude",
 }
-_SIDE, _LEFT = 150.0, 250.0
+_SIDE, _LEFT = 150.0, 190.0
 
 
 def page(source: Source) -> Page:
     found = [read_json(path) for path in sorted((source.folder / "masks").glob("*.json"))]
     text = [
         "Where the kept weights of W_Q, W_K and W_V are in the middle layer, pooled to cells; the "
-        "stronger, the more of a cell is kept. Overlap: share of the final delta's weights, over "
-        "all matrices of the encoder, that the mask has too; by chance it would be the density."
+        "stronger, the more of a cell is kept. Masks rank |gradient · delta|, with the delta of a "
+        "whole fine-tuning, of a short warm-up (that is Delta-Pruning) or a random one; the last "
+        "ranks the final delta's magnitude. Overlap: share of the first mask's weights, over all "
+        "matrices of the encoder, that another has too; by chance it would be the density."
     ]
     if not found:
         text.append("No masks were given: run `python -m bench.glue.masks`.")
@@ -35,7 +38,9 @@ def page(source: Source) -> Page:
         ]
         for result in found
     ]
-    tables = [("Overlap with the final delta", ["task", *_WAYS.values(), "by chance"], rows)]
+    tables = [
+        ("Overlap with the mask of the final delta", ["task", *_WAYS.values(), "by chance"], rows)
+    ]
     pictures = {result["task"]: _picture(result) for result in found}
     data = {r["task"]: {k: v for k, v in r.items() if k != "masks"} for r in found}
     return Page("figure7", "Figure 7: masks", text, tables if rows else (), pictures, data)

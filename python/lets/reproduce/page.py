@@ -84,8 +84,9 @@ def provenance(results: Results | None, paper_encoder: str) -> list[str]:
     facts = results.facts()
     seeds = ", ".join(map(str, facts["seeds"]))
     where = (
-        f"Measured: {facts['cells']} cells of {facts['encoder']}, recipe `{facts['recipe']}`, at "
-        f"most {facts['max_seq_length']} tokens, seeds {seeds}, on {'; '.join(facts['machines'])}, "
+        f"Measured: result cells of {facts['encoder']} ({facts['cells']} in all), recipe "
+        f"`{facts['recipe']}`, at most {facts['max_seq_length']} tokens, seeds {seeds}, on "
+        f"{'; '.join(facts['machines'])}, "
         f"commits {', '.join(f'`{commit}`' for commit in facts['commits'])}. Scores are of the dev "
         "sets in percent, mean ± standard error over seeds; the checkpoint is chosen on a slice of "
         f"the training rows. {MISSING}: not measured."

@@ -17,7 +17,7 @@ def page(source: Source) -> Page:
     text = provenance(results, "BERT")
     title = "Searches"
     cells = _first_seeds(results.cells.get(_SYSTEM, {})) if results else {}
-    cells = {task: cell for task, cell in cells.items() if cell.details.get("search")}
+    cells = {task: c for task, c in cells.items() if c.details.get("search", {}).get("history")}
     if results is None or not cells:
         return Page("search", title, [*text, "No result cell holds the history of a search."])
     policies = {task: Policy.from_dict(cell.policy) for task, cell in cells.items()}

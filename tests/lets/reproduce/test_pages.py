@@ -83,16 +83,16 @@ def test_pictures_of_a_grid(results):
 
 def test_masks(tmp_path):
     cells = ["0f" * 4] * 8
-    ways = {way: dict.fromkeys("QKV", cells) for way in ("final", "gradient", "random")}
+    overlap = {"final": 1.0, "gradient": 0.25, "random": 0.01, "magnitude": 0.02}
     result = {
         "task": "sst-2", "encoder": "tiny", "rows": 9, "steps": 3, "warmup_steps": 2, "seed": 0,
         "density": 0.005, "recipe": "small", "layer": 3, "machine": "here", "commit": "abc",
-        "overlap": {"final": 1.0, "gradient": 0.25, "random": 0.01}, "masks": ways,
+        "overlap": overlap, "masks": dict.fromkeys(overlap, dict.fromkeys("QKV", cells)),
     }  # fmt: skip
     write_json(tmp_path / "masks" / "sst-2.json", result)
     page = build_page("figure7", Source(tmp_path))
-    assert page.tables[0][2] == [["sst-2", "100.0%", "25.0%", "1.0%", "0.5%"]]
-    assert len([s for s in page.pictures["sst-2"].shapes if isinstance(s, Raster)]) == 9
+    assert page.tables[0][2] == [["sst-2", "100.0%", "25.0%", "1.0%", "2.0%", "0.5%"]]
+    assert len([s for s in page.pictures["sst-2"].shapes if isinstance(s, Raster)]) == 12
 
 
 def test_what_is_not_there(results, tmp_path):
