@@ -8,7 +8,7 @@ from lets.cost import encoder_flops
 from lets.metrics import policy_report, system_metrics
 from lets.nnz import policy_nnz
 from lets.policy import Policy
-from lets.reproduce.cell import NUM_TASKS, Cell
+from lets.reproduce.cell import NUM_TASKS, Cell, rounded
 from lets.scores import score
 from lets.shape import EncoderShape
 
@@ -24,10 +24,10 @@ def make_result(system, task, seed, quality, rows=120, policy=POLICY) -> Cell:
     """One cell; with a policy also its costs, without one those of a pass of its own."""
     draw = random.Random(f"{task}")
     regression = task == "sts-b"
-    targets = [draw.random() * 5 if regression else draw.randrange(2) for _ in range(rows)]
+    targets = [rounded(draw.random() * 5) if regression else draw.randrange(2) for _ in range(rows)]
     noise = random.Random(f"{system}{task}{seed}")
     if regression:
-        predictions = [t + (1 - quality) * 5 * noise.gauss(0, 1) for t in targets]
+        predictions = [rounded(t + (1 - quality) * 5 * noise.gauss(0, 1)) for t in targets]
     else:
         predictions = [t if noise.random() < quality else 1 - t for t in targets]
     metric = METRICS[task]
