@@ -97,14 +97,13 @@ def test_cells_of_other_settings_are_refused(finished, capsys):
 def test_an_interrupted_cell_ends_the_same(given, finished, tmp_path, monkeypatch, after):
     command, calls = arguments(given, tmp_path, ["rte"], ["lets-pc"]), 0
 
-    def check(self):
+    def over(self):
         nonlocal calls
         calls += 1
-        if calls > after:
-            raise run.OutOfTime
+        return calls > after
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.Deadline, "check", check)
+        patch.setattr(run.Deadline, "over", over)
         assert run.main(command) == 0
     assert not (tmp_path / "out").exists()
     assert run.main(command) == 0
@@ -170,3 +169,12 @@ def test_several_processes_share_the_work(given, tmp_path):
     command = arguments(given, tmp_path, ["rte", "sts-b"], ["freeze-2"])
     assert run.main([*command, "--jobs", "2"]) == 0
     assert {cell.task for cell in load_cells(tmp_path / "out")} == {"rte", "sts-b"}
+
+
+def test_the_end_of_the_time_is_a_checkpoint(given, tmp_path, monkeypatch):
+    calls = iter([False, False, True])  # before the cell, after step 1, after step 2
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Deadline, "over", lambda self: next(calls))
+        assert run.main(arguments(given, tmp_path, ["rte"], ["full"])) == 0
+    checkpoints = tmp_path / "work" / "rte.full.0" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["checkpoint-2"]

@@ -37,18 +37,35 @@ class OutOfTime(Exception):
 
 
 class Deadline(TerminalProgress):
-    """Bars on a terminal, and an end: training stops between two steps."""
+    """Bars on a terminal, and an end: training saves a checkpoint and stops between two steps.
+
+    A stage that hears no wishes goes back to the last checkpoint that it made itself.
+    """
 
     def __init__(self, seconds: float | None) -> None:
         super().__init__()
         self._end = None if seconds is None else time.monotonic() + seconds
+        self._ending = False
+
+    def over(self) -> bool:
+        return self._end is not None and time.monotonic() > self._end
+
+    def check(self) -> None:
+        """Raise if there is no time to begin anything."""
+        if self.over():
+            raise OutOfTime
 
     def advance(self, stage: str, step: int, **shown: object) -> None:
         super().advance(stage, step, **shown)
-        self.check()
+        if self._ending:
+            raise OutOfTime
+        self._ending = self.over()
 
-    def check(self) -> None:
-        if self._end is not None and time.monotonic() > self._end:
+    def wishes(self) -> frozenset[str]:
+        return frozenset({"save"}) if self._ending else frozenset()
+
+    def saved(self, stage: str, step: int) -> None:
+        if self._ending:
             raise OutOfTime
 
 
