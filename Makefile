@@ -15,7 +15,7 @@ demo: $(VENV)/.extension $(VENV)/.demo  ## three real tasks end to end (about 13
 test: $(VENV)/.extension  ## the default test suite
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.extension  ## also the tests marked slow
+test-slow: $(VENV)/.extension $(VENV)/.ray  ## also the tests marked slow
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 fuzz: $(VENV)/.extension  ## what parses strangers' files, for a minute
@@ -87,6 +87,10 @@ $(VENV)/.dependencies: requirements/torch.txt requirements/dev.txt
 
 $(VENV)/.extension: $(VENV)/.dependencies $(NATIVE)
 	LETS_REQUIRE_EXT=1 $(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	touch $@
+
+$(VENV)/.ray: $(VENV)/.dependencies requirements/ray.txt
+	$(BIN)/pip install -q --no-deps -r requirements/ray.txt
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.dependencies requirements/demo.txt

@@ -6,6 +6,7 @@ auth.py, limits.py, access_log.py   what a request passes before it reaches a ro
 prepare.py    texts of a request -> rows of token ids
 batcher.py    rows of many requests -> calls of the engine; forming.py: which rows share a call
 server.py     both ports in one event loop, and how it ends
+ray.py        the public routes as a Ray Serve application (extra `ray`)
 
 Needs the extra `serve`; `require_extra` says so before anything here is imported.
 """
