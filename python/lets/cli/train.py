@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +48,7 @@ def fit(
     """
     from lets.train.fit import fit as run_fit
     from lets.train.full import full_finetune
+    from lets.train.parallel import joined
 
     if method not in ("lets", "full"):
         raise LetsError(f"--method: must be lets or full, got {method!r}")
@@ -59,19 +62,17 @@ def fit(
     if method == "full" and policy is not None:
         raise LetsError("--policy: full fine-tuning has none; leave it out, or --method full")
     inputs = _inputs(data, run, full=method == "full")
-    if method == "full":
-        full = full_finetune(
-            inputs.encoder, inputs.data, inputs.config, run.output_dir, inputs.progress,
-            overwrite=run.overwrite,
-        )  # fmt: skip
-        _report(full.to_dict(), as_json, hidden=("history",))
-        return
     chosen = _policy(policy, inputs.encoder)
-    result = run_fit(
-        inputs.encoder, inputs.data, inputs.config, run.output_dir, inputs.progress, chosen,
-        overwrite=run.overwrite,
-    )  # fmt: skip
-    _report(result.to_dict(), as_json)
+    parts = inputs.encoder, inputs.data, inputs.config
+    with joined(run.output_dir) as (folder, is_main):
+        progress = inputs.progress if is_main else None
+        result: Any = (
+            full_finetune(*parts, folder, progress, run.overwrite)
+            if method == "full"
+            else run_fit(*parts, folder, progress, chosen, run.overwrite)
+        )
+    if is_main:
+        _report(result.to_dict(), as_json, hidden=("history",))
 
 
 @with_options(DataOptions, RunOptions)
@@ -164,7 +165,9 @@ def _fit_many(
             )
         )  # fmt: skip
     options = RayOptions(address=many.ray_address, workers=many.workers)
-    return fit_many(runs, many.engine, options, TerminalProgress())
+    # Ray prints its notices on standard output, where the result alone belongs.
+    with contextlib.redirect_stdout(sys.stderr):
+        return fit_many(runs, many.engine, options, TerminalProgress())
 
 
 def _report_many(results: dict[str, Any], as_json: bool) -> None:

@@ -22,6 +22,7 @@ from lets.train.optim import (
     optimizer_tensors,
     set_rates,
 )
+from lets.train.parallel import add_up, is_joined, own_rows
 from lets.train.seeds import seed_everything
 
 
@@ -108,9 +109,7 @@ def train(
         factor = linear_factor(step, plan.total_steps, plan.warmup_steps)
         set_rates(optimizer, factor if plan.decay or step < plan.warmup_steps else 1.0)
         optimizer.zero_grad(set_to_none=True)
-        loss = compute_loss(step, rows)
-        value = check_loss(plan.stage, loss, step, rows)
-        loss.backward()
+        value = check_loss(plan.stage, _backward(compute_loss, step, rows, parameters), step, rows)
         if plan.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(list(parameters.values()), plan.max_grad_norm)
         optimizer.step()
@@ -142,6 +141,29 @@ def train(
         copy_into(parameters, best)
     progress.finish(plan.stage)
     return state
+
+
+def _backward(
+    compute_loss: Callable[[int, list[int]], Tensor],
+    step: int,
+    rows: list[int],
+    parameters: Mapping[str, Tensor],
+) -> Tensor:
+    """Gradients of a batch's loss; of several processes each computes those of its rows."""
+    if not is_joined():
+        loss = compute_loss(step, rows)
+        loss.backward()
+        return loss
+    own, total = own_rows(rows), torch.zeros(())
+    if own:
+        loss = compute_loss(step, own) * (len(own) / len(rows))
+        loss.backward()
+        total = loss.detach()
+    for parameter in parameters.values():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    add_up([total, *(p.grad for p in parameters.values() if p.grad is not None)])
+    return total
 
 
 def warmup_steps(steps: int | None, ratio: float, total: int) -> int:
