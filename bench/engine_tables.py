@@ -2,6 +2,7 @@
 
 TITLES = {
     "goal": "Figure 2(b)'s policy, also beside dense models with a [CLS]-only last layer",
+    "int8": "Frozen products in 8-bit integers: approximate answers on our side too",
     "tasks": "By number of tasks",
     "serial": "The same without stacking tasks (`serial`)",
     "lengths": "By length",
@@ -14,8 +15,9 @@ TITLES = {
 }
 READING = """All rows: the whole batch answered by every task. *FLOPs* is the ratio that the
 operations predict, *reached* the measured share of it. *max diff*: the engine's logits against a
-plain evaluation of the same packs. Weights are random (their values do not change times), packs
-have 0.5% non-zeros. †: fewer distinct dense models in memory than tasks; their time is scaled.
+plain evaluation of the same packs. *own-dense*: dense models on the engine's own products. Weights
+are random (their values do not change times), packs have 0.5% non-zeros. †: fewer distinct dense
+models in memory than tasks; their time is scaled.
 """
 
 
@@ -62,6 +64,24 @@ def _times(row):
         f"{row['max_abs_diff']:.0e}"
         + (f" ({row['quantization']})" if row.get("quantization") else ""),
     ]
+
+
+def ablation_section(result):
+    """Markdown lines of one machine's ablation.json."""
+    first = result["rows"][0]
+    yield (
+        f"{result['settings']['encoder']} shape, policy {first['policy']}, {first['tasks']} tasks, "
+        f"B = {first['batch']}, L = {first['seq_len']}, {first['threads']} threads; all variants "
+        "take turns. CUDA graphs were not measured.\n"
+    )
+    yield "| the engine | ms | of all parts | max diff |"
+    yield "| --- | --- | --- | --- |"
+    for row in result["rows"]:
+        times = ("wrong", "-")
+        if row["slowdown"] is not None:
+            times = (f"{row['lets_ms']:.1f} ± {row['iqr_ms'] / 2:.1f}", f"{row['slowdown']:.2f}")
+        yield f"| {row['variant']} | {' | '.join(times)} | {row['max_abs_diff']:.0e} |"
+    yield ""
 
 
 def train_step_section(result):

@@ -10,7 +10,7 @@ from pathlib import Path
 from lets.cli.demo import OUTPUT_DIR, print_demo
 
 from bench.comparison import with_measured
-from bench.engine_tables import engine_sections, train_step_section
+from bench.engine_tables import ablation_section, engine_sections, train_step_section
 from bench.serve.tables import serve_section, soak_section
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +41,7 @@ def benchmarks(results=RESULTS):
     parts = [HEADER]
     for title, name, section in (
         ("The engine beside dense models", "engine.json", engine_sections),
+        ("Parts of the engine", "ablation.json", ablation_section),
         ("Training steps", "train_step.json", train_step_section),
         ("The server beside dense endpoints", "serve.json", serve_section),
         ("The server under load", "soak.json", soak_section),

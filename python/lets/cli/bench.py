@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lets.cli.options import option, with_options
 from lets.cli.output import Json, print_json, print_table
 from lets.errors import LetsError
+
+if TYPE_CHECKING:
+    from lets.bench.settings import BenchSettings
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ def bench(
     trace: Annotated[
         Path | None, typer.Option(help="Write a Chrome trace of one call.", show_default=False)
     ] = None,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="The engine with and without each of its parts.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Time the engine beside dense models; no ratio without right answers (exit code 1)."""
@@ -86,6 +92,9 @@ def bench(
         },
         **vars(how),
     )
+    if ablate:
+        _ablate(settings, as_json)
+        return
     outcome = run_bench(settings, TerminalProgress().note, trace)
     if as_json:
         with threads(settings.threads):
@@ -104,6 +113,23 @@ def bench(
     for row in wrong:
         typer.echo(f"lets: bench: {row.line()}", err=True)
     if wrong:
+        raise typer.Exit(1)
+
+
+def _ablate(settings: BenchSettings, as_json: bool) -> None:
+    from lets.bench.ablation import COLUMNS, run_ablation, table
+    from lets.bench.report import facts
+    from lets.bench.run import threads
+    from lets.progress import TerminalProgress
+
+    with threads(settings.threads):
+        rows, known = run_ablation(settings, TerminalProgress().note), facts()
+    if as_json:
+        printed = [row.to_dict() for row in rows]
+        print_json({**known, "settings": settings.to_dict(), "rows": printed})
+    else:
+        print_table("The engine with one part left out or added", COLUMNS, table(rows))
+    if any(row.slowdown is None for row in rows):
         raise typer.Exit(1)
 
 

@@ -9,6 +9,7 @@ from lets.encoder import Encoder
 from lets.layers import FrozenLayer
 from lets.plan.compile import compile_plan
 from lets.plan.spec import TaskSpec
+from lets.plan.step import Plan
 from lets.products import is_packed
 
 _PARTS = ("project_query", "project_key_value")
@@ -22,7 +23,12 @@ def packed_for(encoder: Encoder, tasks: Iterable[TaskSpec]) -> Encoder:
     specs = [task for task in tasks if not task.dense]  # which read matrices of their own
     if not specs:
         return encoder
-    steps = compile_plan(encoder.shape, specs, stacked=False).steps
+    return packed_as_read(encoder, compile_plan(encoder.shape, specs, stacked=False))
+
+
+def packed_as_read(encoder: Encoder, plan: Plan) -> Encoder:
+    """The encoder with the projections as the steps of a plan read them."""
+    steps = plan.steps
     whole = {j for step in steps if step.op == "project" and (j := step.layer) is not None}
     # Attention on a query and an input, without products, reads W_K and W_V themselves.
     parts = {

@@ -157,3 +157,30 @@ def test_cls_last_is_refused_where_modules_have_other_names(tmp_path):
     assert result.exit_code == 2
     assert "--cls-last is written for bert, electra" in result.stderr
     assert "got mpnet" in result.stderr
+
+
+def test_parts_of_the_engine(tiny):
+    """Every variant answers as the plain evaluation does; int8 alone does not quite."""
+    report = report_of(*tiny, "--policy", "random", "--tasks", 3, "--density", 0.1, "--ablate")
+    rows = {row["variant"]: row for row in report["rows"]}
+    assert rows["all"]["slowdown"] == 1
+    rules = [name for name in rows if name.startswith("without the rule: ")]
+    assert len(rules) == 5
+    for name, row in rows.items():
+        assert row["slowdown"] == pytest.approx(row["lets_ms"] / rows["all"]["lets_ms"])
+        assert row["max_abs_diff"] < (0.5 if "int8" in name else 1e-4)
+    assert (
+        "without packed products" in run(*tiny, "--policy", "g-3", "--tasks", 1, "--ablate").stdout
+    )
+
+
+def test_int8_rows_are_marked_as_approximate(tiny):
+    options = [*tiny, "--policy", "g-3", "--tasks", 2, "--quantization", "int8"]
+    (row,) = report_of(*options)["rows"]
+    assert row["quantization"] == "int8"
+    assert row["error"] is None
+    assert 1e-5 < row["max_abs_diff"] < 0.5
+    assert "(int8)" in run(*options).stdout
+    refused = run(*tiny, "--quantization", "int4")
+    assert refused.exit_code == 2
+    assert "quantization must be int8" in refused.stderr
