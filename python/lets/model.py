@@ -12,7 +12,7 @@ import torch
 
 from lets.encoder import Encoder
 from lets.errors import LetsError
-from lets.pack import is_pack, read_pack, save_pack
+from lets.pack import expand_packs, read_pack, save_pack
 from lets.run.engine import Engine
 from lets.run.inputs import Inputs
 from lets.run.output import TaskOutput
@@ -65,7 +65,7 @@ class LetsModel:
             engine_options: Of `Engine.from_pretrained`: revision, dtype, device, mode, ...
         """
         model = cls(Engine.from_pretrained(encoder, [], **engine_options))
-        for pack in packs_of(tasks) if isinstance(tasks, (str, Path)) else tasks:
+        for pack in expand_packs([tasks]) if isinstance(tasks, (str, Path)) else tasks:
             model.load_task(pack)
         return model
 
@@ -225,14 +225,3 @@ def num_parameters(task: Task) -> int:
     layers = [*task.vectors.values(), *(task.dense or {}).values()]
     stored = sum(tensor.numel() for layer in layers for tensor in layer.values())
     return task.nnz + stored + sum(p.numel() for p in task.head.parameters())
-
-
-def packs_of(folder: str | Path) -> list[str | Path]:
-    """A pack or a hub id itself, or the packs in a folder of `save_pretrained`, by name."""
-    path = Path(folder)
-    if not path.is_dir() or is_pack(path):
-        return [folder]
-    found: list[str | Path] = [child for child in sorted(path.iterdir()) if is_pack(child)]
-    if not found:
-        raise LetsError(f"{folder}: holds no task pack, and neither do its folders")
-    return found

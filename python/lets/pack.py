@@ -137,6 +137,21 @@ def is_pack(path: str | Path) -> bool:
     return path.is_dir() and (path / CONFIG).is_file()
 
 
+def expand_packs(packs: Sequence[str | Path]) -> list[str]:
+    """Packs and hub ids as they are; a folder that is no pack stands for the packs in it."""
+    found: list[str] = []
+    for name in packs:
+        folder = Path(name)
+        if not folder.is_dir() or is_pack(folder):
+            found.append(str(name))
+            continue
+        inside = sorted(str(child) for child in folder.iterdir() if is_pack(child))
+        if not inside:
+            raise LetsError(f"{name}: must be a task pack or a folder of packs, holds neither")
+        found += inside
+    return found
+
+
 def resolve_pack(path: str | Path) -> tuple[Path, bool]:
     """Local folder of a pack, and whether its files are links of the hub's cache."""
     folder = Path(path)

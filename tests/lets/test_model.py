@@ -59,7 +59,7 @@ def test_saved_and_loaded(encoder, packs, tmp_path):
     card = (tmp_path / "saved" / "spam" / "README.md").read_text()
     assert "| dev accuracy | 0.5000 |" in card
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LetsError, match="holds no task pack"):
+    with pytest.raises(LetsError, match="must be a task pack or a folder of packs"):
         LetsModel.from_pretrained(encoder, tmp_path / "empty")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.files import read_bytes, sha256_of_json
-from lets.pack import CONFIG, DELTA, load_pack, read_pack, save_pack
+from lets.pack import CONFIG, DELTA, expand_packs, load_pack, read_pack, save_pack
 from lets.policy import Policy
 from lets.safe_reader import sha256_of_tensor
 from lets.tokens import tokenizer_fingerprint
@@ -504,3 +504,16 @@ def test_variants_hostile_config(variant, change, message, encoder, tmp_path):
     change_config(path, lambda config: config.update(change))
     with pytest.raises(LetsError, match=message):
         load_pack(path)
+
+
+def test_folders_of_packs(tmp_path):
+    encoder = make_encoder()
+    paths = [
+        save_pack(tmp_path / name, make_task(encoder, Policy("ppf", "pff"), name=name), encoder)
+        for name in ("b", "a")
+    ]
+    assert expand_packs([tmp_path]) == sorted(map(str, paths))
+    assert expand_packs([paths[0], "owner/name"]) == [str(paths[0]), "owner/name"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LetsError, match="must be a task pack or a folder of packs"):
+        expand_packs([tmp_path / "empty"])

@@ -12,7 +12,8 @@ from lets.errors import LetsError
 
 def plan(
     packs: Annotated[
-        list[str] | None, typer.Argument(help="Task packs of one encoder.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Task packs of one encoder, or folders of packs.", show_default=False),
     ] = None,
     encoder: Annotated[
         str | None,

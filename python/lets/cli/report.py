@@ -13,7 +13,10 @@ _PATHS = {"show_default": False}
 
 
 def report(
-    packs: Annotated[list[str], typer.Argument(help="Task packs of one encoder.", **_PATHS)],
+    packs: Annotated[
+        list[str],
+        typer.Argument(help="Task packs of one encoder, or folders of packs.", **_PATHS),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The page.")
     ] = Path("report.html"),
@@ -50,4 +53,4 @@ def report(
     if as_json:
         print_json({**built.data, "page": str(output), "pictures": list(built.pictures)})
     else:
-        typer.echo(f"{output}: {len(built.pictures)} pictures of {len(packs)} tasks")
+        typer.echo(f"{output}: {len(built.pictures)} pictures of {len(built.data['tasks'])} tasks")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lets.errors import LetsError
-from lets.pack import read_pack
+from lets.pack import expand_packs, read_pack
 from lets.plan.spec import TaskSpec
 from lets.policy import Policy
 from lets.shape import EncoderShape, layer_parameters
@@ -18,7 +18,7 @@ _SIZES = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
 def specs_of_packs(
     packs: Sequence[str | Path], encoder: str | None = None
 ) -> tuple[EncoderShape, list[TaskSpec]]:
-    """Read packs; their encoder's weights are not needed.
+    """Read packs, or folders of packs; their encoder's weights are not needed.
 
     Args:
         encoder: Its folder, or a built-in shape; default: the sizes that the packs name.
@@ -28,7 +28,7 @@ def specs_of_packs(
     """
     if not packs:
         raise LetsError("plan: give at least one task pack, or --policy with --encoder")
-    read = [(str(pack), *read_pack(pack)) for pack in packs]
+    read = [(pack, *read_pack(pack)) for pack in expand_packs(packs)]
     first, config, _ = read[0]
     for pack, other, _ in read[1:]:
         if other.encoder["fingerprint"] != config.encoder["fingerprint"]:

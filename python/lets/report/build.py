@@ -9,7 +9,7 @@ from typing import Any
 
 from lets.config import ACCOUNTINGS
 from lets.metrics import PolicyReport, policy_report
-from lets.pack import read_pack
+from lets.pack import expand_packs, read_pack
 from lets.pack_config import PackConfig
 from lets.plan.sources import specs_of_packs
 from lets.plan.spec import TaskSpec
@@ -60,6 +60,7 @@ def build_report(
         trace: File of `lets bench --trace`.
         seq_len: Tokens of a padded text; default: the longest that a pack takes.
     """
+    packs = expand_packs(packs)
     read = [read_pack(pack) for pack in packs]
     if encoder is None and read and (Path(read[0][0].encoder["source"]) / "config.json").is_file():
         encoder = read[0][0].encoder["source"]

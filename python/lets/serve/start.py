@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from lets.encoder import Encoder
 from lets.errors import LetsError
-from lets.pack import is_pack
+from lets.pack import expand_packs
 from lets.run.engine import Engine
 from lets.serve.admin import add_checked
 
@@ -32,21 +31,6 @@ def load_engine(
     engine = Engine(
         Encoder.from_pretrained(encoder, dtype=_DTYPES[dtype], device=device), mode=mode
     )
-    for pack in expand(packs):
+    for pack in expand_packs(packs):
         add_checked(engine, pack)
     return engine
-
-
-def expand(packs: Sequence[str]) -> list[str]:
-    """Packs as they are; a folder that is none stands for the packs in it."""
-    found: list[str] = []
-    for name in packs:
-        folder = Path(name)
-        if not folder.is_dir() or is_pack(folder):
-            found.append(name)
-            continue
-        inside = sorted(str(child) for child in folder.iterdir() if is_pack(child))
-        if not inside:
-            raise LetsError(f"{name}: must be a task pack or a folder of packs, holds neither")
-        found += inside
-    return found

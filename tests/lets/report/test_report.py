@@ -108,7 +108,8 @@ def test_variants(tmp_path):
 
 def test_png_of_every_picture(packs, tmp_path):
     pytest.importorskip("matplotlib")
-    result = run(*packs, "-o", tmp_path / "r.html", "--png", tmp_path / "png", "--json")
+    folder = packs[0].parent  # that holds them all
+    result = run(folder, "-o", tmp_path / "r.html", "--png", tmp_path / "png", "--json")
     assert result.exit_code == 0, result.output
     files = {path.stem: path for path in (tmp_path / "png").iterdir()}
     assert set(files) == set(json.loads(result.stdout)["pictures"])

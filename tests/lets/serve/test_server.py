@@ -19,7 +19,6 @@ from lets.serve import require_extra
 from lets.serve.server import Server
 from lets.serve.service import Service
 from lets.serve.settings import ServeSettings
-from lets.serve.start import expand
 
 from tests.lets.serve.raw import connected, read_all, read_one, request, status_of
 from tests.lets.serve.serving import make_engine, make_tasks, running
@@ -101,19 +100,6 @@ def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(lets.serve._NEEDED, "no_such_module", "no-such-package")
     with pytest.raises(LetsError, match=r"needs no-such-package.*pip install 'lets-ext\[serve\]'"):
         require_extra()
-
-
-def test_folders_of_packs(tmp_path):
-    encoder = make_encoder()
-    paths = [
-        save_pack(tmp_path / name, make_task(encoder, Policy("ppf", "pff"), name=name), encoder)
-        for name in ("b", "a")
-    ]
-    assert expand([str(tmp_path)]) == sorted(map(str, paths))
-    assert expand([str(paths[0]), "owner/name"]) == [str(paths[0]), "owner/name"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(LetsError, match="must be a task pack or a folder of packs"):
-        expand([str(tmp_path / "empty")])
 
 
 def test_the_command_answers_logs_no_text_and_ends_on_sigterm(tmp_path):
