@@ -161,7 +161,7 @@ def _fit_many(
         runs.append(
             TaskRun(
                 its_run.encoder, read_data(its_data, config.seed), config, its_run.output_dir,
-                its_policy, its_run.revision, its_run.overwrite,
+                its_policy, its_run.revision, its_run.overwrite, its_run.device,
             )
         )  # fmt: skip
     options = RayOptions(address=many.ray_address, workers=many.workers)

@@ -82,11 +82,11 @@ def fine_tuned(
     """The same for a loaded model, which must not be trained on."""
     check_classifier(model.config, type(model).__name__, encoder, source)
     check_finite(named_weights(model), source)
-    parts = model.eval().requires_grad_(False).base_model
+    parts = model.eval().requires_grad_(False).to(encoder.device).base_model
     problem_type = problem_type_of(model.config, source)
     names = labels_of(model.config, labels, source) if problem_type == CLASSIFICATION else ()
     layers = read_layers(parts, encoder.model_type)
-    return FineTuned(source, model.to(encoder.device), layers, names, problem_type)
+    return FineTuned(source, model, layers, names, problem_type)
 
 
 def check_classifier(config: Any, architecture: str, encoder: Encoder, source: str) -> None:

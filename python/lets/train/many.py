@@ -41,6 +41,7 @@ class TaskRun:
     policy: str | None = None
     revision: str | None = None
     overwrite: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ class RayOptions:
         address: Of a cluster; None: one on this machine, as long as the call lasts.
         workers: Of the cluster on this machine; default: its cores.
         cpus_per_task: Cores, and threads, of each task.
-        gpus_per_task: Above 0 a task's encoder is on the GPU that Ray gives to it.
+        gpus_per_task: Shares of a GPU, for tasks whose device is cuda.
         max_retries: How often a task is started again whose worker died.
     """
 
     address: str | None = None
     workers: int | None = None
     cpus_per_task: int = 1
-    gpus_per_task: float = 0.0
+    gpus_per_task: float = 1.0
     max_retries: int = 3
 
 
@@ -94,9 +95,9 @@ def fit_many(
     return {name: results[name] for name in names}
 
 
-def fit_one(run: TaskRun, progress: Progress | None = None, device: str = "cpu") -> dict[str, Any]:
+def fit_one(run: TaskRun, progress: Progress | None = None) -> dict[str, Any]:
     """One task, alone in its folder."""
-    encoder = _encoder(run.encoder, run.revision, device)
+    encoder = _encoder(run.encoder, run.revision, run.device)
     shape = encoder.shape
     policy = run.policy and Policy.from_spec(run.policy, shape.num_layers, shape.name)
     with _alone(Path(run.output_dir)):
@@ -150,14 +151,12 @@ def _on_ray(runs: Sequence[TaskRun], options: RayOptions) -> Finished:
             {} if options.address else {"num_cpus": options.workers, "include_dashboard": False}
         )
         ray.init(options.address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    remote = ray.remote(
-        num_cpus=options.cpus_per_task,
-        num_gpus=options.gpus_per_task,
-        max_retries=options.max_retries,
-    )(_in_worker)
+    remote = ray.remote(num_cpus=options.cpus_per_task, max_retries=options.max_retries)(_in_worker)
     try:
         waiting = {
-            remote.remote(run, options.cpus_per_task, options.gpus_per_task > 0): run.data.name
+            remote.options(num_gpus=options.gpus_per_task if run.device == "cuda" else 0).remote(
+                run, options.cpus_per_task
+            ): run.data.name
             for run in runs
         }
         while waiting:
@@ -176,6 +175,6 @@ def _on_ray(runs: Sequence[TaskRun], options: RayOptions) -> Finished:
             ray.shutdown()
 
 
-def _in_worker(run: TaskRun, threads: int, gpu: bool) -> dict[str, Any]:
+def _in_worker(run: TaskRun, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
-    return fit_one(run, device="cuda" if gpu else "cpu")
+    return fit_one(run)
