@@ -25,7 +25,8 @@ MaskOption = Annotated[str, typer.Option(help="mask.safetensors that `lets prune
 NoMaskOption = Annotated[
     str | None,
     typer.Option(
-        help="mask.safetensors that `lets prune` wrote; none with --variant c.", show_default=False
+        help="mask.safetensors that `lets prune` wrote; of --variant c only the head beside it.",
+        show_default=False,
     ),
 ]
 
@@ -122,8 +123,8 @@ def finetune(
     from lets.train.pack import pack_folder, pack_stage
     from lets.train.stages import finetune_stage
 
-    if (mask is None) != (run.variant == "c"):
-        raise LetsError("--mask: is needed, except with --variant c, which has none")
+    if mask is None and run.variant != "c":
+        raise LetsError("--mask: is needed, except with --variant c")
     inputs, folder = _inputs(data, run), Path(run.output_dir)
     chosen = _policy(policy, inputs.encoder)
     assert chosen is not None

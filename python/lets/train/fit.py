@@ -97,7 +97,8 @@ def fit(
         found = record(search_stage(run, folder / "search", mask_of(trial)))
         policy = policy_of(found)
     mask = None
-    if config.variant != "c":
+    # LeTS-(c) has no mask, but may start with the head that warmed up for one.
+    if config.variant != "c" or config.finetune.head_start == "pruned":
         mask = mask_of(record(prune_stage(run, folder / "prune", policy)))
     tuned, model = finetune_stage(run, folder / "finetune", policy, mask)
     record(tuned)

@@ -196,14 +196,15 @@ def finetune_stage(
     """Final fine-tuning of a policy at a mask; also returns the trained model.
 
     Args:
-        mask_file: None: no mask, the live layers are trained whole (LeTS-(c)).
+        mask_file: Of LeTS-(c), whose live layers are trained whole, only the head beside it counts;
+            None: a new head.
     """
-    config = run.config.finetune
+    config, dense = run.config.finetune, run.config.variant == "c"
     inputs = {
         **run.common(),
         "config": _without_bookkeeping(config),
         "policy": policy.to_dict(),
-        "mask": None if mask_file is None else Stage.checksum_of(mask_file),
+        "mask": None if dense or mask_file is None else Stage.checksum_of(mask_file),
         **({} if mask_file is None else _head_start(config.head_start, mask_file)),
         **run.head_input(),
     }
@@ -238,17 +239,19 @@ def finetune_stage(
 
 def new_model(run: RunInputs, policy: Policy, mask_file: Path | None) -> TaskModel:
     """The model that fine-tuning starts from."""
-    head = run.new_head("finetune")
-    if mask_file is None:
+    head, config = run.new_head("finetune"), run.config.finetune
+    if mask_file is not None and config.head_start == "pruned":
+        _load_head(head, mask_file)
+    if run.config.variant == "c":
         return TaskModel(run.encoder, policy, None, head)
+    if mask_file is None:
+        raise LetsError("finetune: mask is needed, except by variant c")
     masks = load_masks(mask_file, run.encoder)
     check_layers(mask_file, masks, policy)
     model = TaskModel(run.encoder, policy, layouts_of(masks), head)
-    if run.config.finetune.delta_start == "pruned":
+    if config.delta_start == "pruned":
         for j, deltas in masks.items():
             model.task_layer(j).load(deltas, {})
-    if run.config.finetune.head_start == "pruned":
-        _load_head(model.head, mask_file)
     return model
 
 

@@ -80,3 +80,10 @@ def test_p_starts_from_the_encoder_s_pooler(tiny_encoder, tiny_task, configured,
 def test_p_refuses_a_policy(tiny_encoder, tiny_task, configured, tmp_path):
     with pytest.raises(LetsError, match="variant p"):
         fit(tiny_encoder, tiny_task(), configured("p"), tmp_path, policy=Policy("ppp", "fff"))
+
+
+def test_c_may_start_with_the_warmed_up_head(tiny_encoder, tiny_task, configured, tmp_path):
+    config = configured("c").override({"finetune": {"head_start": "pruned"}})
+    result = fit(tiny_encoder, tiny_task(), config, tmp_path, policy=POLICIES["c"])
+    assert tuple(result.timings) == ("prune", "finetune", "pack")
+    assert load_pack(result.pack, tiny_encoder).variant == "c"
