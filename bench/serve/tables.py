@@ -9,25 +9,22 @@ and run on the same machine as the servers. *FLOPs* is the ratio that the operat
 
 def serve_section(result):
     """Markdown lines of one machine's serve.json."""
+    yield READING
+    for run in result["runs"]:
+        yield from _run(run)
+
+
+def _run(result):
     chosen, idle = result["settings"], result["idle"]
     shortest, longest = chosen["lengths"]
+    source = "real packs" if chosen["packs"] else f"policy {chosen['policy']}"
+    yield f"#### {chosen['tasks']} tasks\n"
     yield (
-        f"{chosen['tasks']} tasks, {chosen['encoder']}, "
-        f"{'real packs' if chosen['packs'] else 'policy ' + chosen['policy']}, texts of {shortest} "
-        f"to {longest} tokens. Idle, HTTP and batching add {idle['overhead_ms']:.1f} ms to the "
+        f"{chosen['encoder']}, {source}, {chosen['threads']} threads, texts of {shortest} to "
+        f"{longest} tokens. Idle, HTTP and batching add {idle['overhead_ms']:.1f} ms to the "
         f"{idle['engine_ms']:.1f} ms of the engine (medians).\n"
     )
-    yield READING
-    head = [
-        "clients",
-        "system",
-        "answers/s",
-        "p50 ms",
-        "p99 ms",
-        "LeTS over it",
-        "FLOPs",
-        "reached",
-    ]
+    head = ["clients", "system", "answers/s", "p50 ms", "p99 ms", "LeTS over", "FLOPs", "reached"]
     yield f"| {' | '.join(head)} |"
     yield f"|{' --- |' * len(head)}"
     ours = {row["clients"]: row for row in result["rows"] if row["system"] == "lets"}

@@ -63,15 +63,16 @@ def test_the_limits_of_the_page_are_the_defaults():
 def test_tables_of_results():
     row = {"clients": 8, "answers": 10, "p50_ms": 4.0, "p99_ms": 9.0}
     result = {
-        "settings": {"tasks": 3, "encoder": "x", "packs": [], "policy": "fig2b", "lengths": [3, 9]},
+        "settings": {"tasks": 3, "encoder": "x", "packs": [], "policy": "fig2b", "lengths": [3, 9],
+                     "threads": 2},
         "idle": {"overhead_ms": 1.5, "engine_ms": 20.0},
         "flop_ratio": 2.0,
         "rows": [
             {**row, "system": "lets", "per_second": 30.0},
             {**row, "system": "eager", "per_second": 20.0},
         ],
-    }
-    text = "\n".join(serve_section(result))
+    }  # fmt: skip
+    text = "\n".join(serve_section({"runs": [result]}))
     assert "| 8 | eager | 20.0 | 4.0 | 9.0 | **1.50** | 2.00 | 75% |" in text
     soaked = {
         "requests": 1000, "clients": 4, "answers_checked": 5000, "bad_clients": {"a": 3, "b": 4},
