@@ -44,7 +44,7 @@ class Asker:
 
 
 async def closed_loop(askers, texts, seconds, warmup=0.0):
-    """Seconds of each answer that came within the time, after the warm-up."""
+    """Seconds that each answer took which came within the time, after the warm-up."""
     texts = itertools.cycle(texts)
     begin = time.perf_counter() + warmup
     end, times = begin + seconds, []
@@ -53,7 +53,7 @@ async def closed_loop(askers, texts, seconds, warmup=0.0):
         while (asked := time.perf_counter()) < end:
             await asker.ask(next(texts))
             now = time.perf_counter()
-            if asked >= begin and now <= end:
+            if begin <= now <= end:
                 times.append(now - asked)
 
     await asyncio.gather(*map(user, askers))
