@@ -75,10 +75,6 @@ class ServeSettings:
                     f"serve: an admin API on {self.admin_host} needs a key: set {ADMIN_KEY}"
                 )
 
-    @property
-    def is_loopback(self) -> bool:
-        return self.host in _LOOPBACK
-
 
 def read_key(
     variable: str, file: str | None, environment: Mapping[str, str] = os.environ
