@@ -21,6 +21,9 @@ test-slow: $(VENV)/.extension $(VENV)/.ray  ## also the tests marked slow
 fuzz: $(VENV)/.extension  ## what parses strangers' files, for a minute
 	PYTHONPATH=python $(BIN)/python -m tests.fuzz.run
 
+sanitize: $(VENV)/.extension  ## the extension under ASan, UBSan and TSan, with its tests
+	PYTHONPATH=python $(BIN)/python -m tests.sanitize.run
+
 lint: $(VENV)/.dependencies  ## ruff, clang-format, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -5,6 +5,8 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <initializer_list>
+#include <limits>
 #include <string>
 
 #include "kernels/dtypes.h"
@@ -40,6 +42,24 @@ inline const char* dtype_name(const Tensor& t) {
     default:
       return torch::headeronly::toString(t.scalar_type());
   }
+}
+
+// Indices are int32 and larger tensors were never run: refused, not trusted. An empty dimension
+// counts as one, so that products of the others cannot overflow either.
+inline void check_elements(const char* op, const char* name, std::initializer_list<int64_t> sizes) {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  int64_t count = 1;
+  for (const int64_t size : sizes) {
+    STD_TORCH_CHECK(size <= kMost / count, op, ": ", name,
+                    " must have fewer than 2^31 elements; take fewer rows at once");
+    if (size > 0) count *= size;
+  }
+}
+
+inline void check_elements(const char* op, const char* name, const Tensor& t) {
+  STD_TORCH_CHECK(t.numel() <= std::numeric_limits<int32_t>::max(), op, ": ", name,
+                  " must have fewer than 2^31 elements, got ", shape_string(t),
+                  "; take fewer rows at once");
 }
 
 inline void check_vector(const char* op, const char* name, const Tensor& t, int64_t size,

@@ -110,7 +110,7 @@ def cls_attention_ref(
         return out.expand(num_tasks, batch, length, hidden).view(heads)
 
     keys, values = project(key, key_weight, key_delta), project(value, value_weight, value_delta)
-    queries = q.view(num_tasks, batch, num_heads, -1)
+    queries = q.view(num_tasks, batch, num_heads, hidden // num_heads)
     scores = torch.einsum("tbad,tbsad->tbas", queries, keys)
     scores = scores * (_default_scale(q, num_heads) if scale is None else scale)
     if attn_bias is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lets_ext._devices import check_devices
+from lets_ext._devices import check_devices, check_elements
 from lets_ext._load import LOADED, require_ops
 from lets_ext.layout import Delta
 
@@ -49,7 +49,9 @@ def delta_linear_ref(base: Tensor, x: Tensor, delta: Delta, bias: Tensor | None 
 
 def _fake(base, x, values, crow, col, ccol, row, permutation, num_tasks, bias=None):
     check_devices("delta_linear", base, x, values, crow, col, ccol, row, permutation, bias)
-    return x.new_empty(num_tasks, x.shape[1], base.shape[2])
+    out = x.new_empty(num_tasks, x.shape[1], base.shape[2])
+    check_elements("delta_linear", out)
+    return out
 
 
 def _fake_bwd_x(grad, values, ccol, row, permutation, num_tasks, in_features):

@@ -31,6 +31,7 @@ Tensor check_tokens(const char* name, const Tensor& t, const Tensor& q, const Sh
                   kOp, ": ", name, " must have shape [1 or ", s.tasks, ", ", s.batch, ", ",
                   s.length, ", ", s.hidden, "], got ", shape_string(t));
   check_dtype(kOp, name, t, "q", q);
+  check_elements(kOp, name, t);
   return s.hidden == 1 || t.stride(3) == 1 ? t : torch::stable::contiguous(t);
 }
 
@@ -192,7 +193,10 @@ Shape check_shape(const char* name, const Tensor& q, const Tensor& x, int64_t nu
                   ": num_heads must divide the hidden size ", q.size(2), ", got ", num_heads);
   STD_TORCH_CHECK(x.dim() == 4, kOp, ": x must have shape [1 or ", q.size(0), ", B, S, H], got ",
                   shape_string(x));
-  return {q.size(0), q.size(1), x.size(2), q.size(2), num_heads};
+  const Shape s{q.size(0), q.size(1), x.size(2), q.size(2), num_heads};
+  check_elements(kOp, "the probabilities", {s.batch, s.tasks, s.heads, s.length});
+  check_elements(kOp, "the workspace", {s.batch, s.tasks, s.heads, s.hidden});
+  return s;
 }
 
 template <typename Device>

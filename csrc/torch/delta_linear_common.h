@@ -12,6 +12,8 @@ inline void check_rows(const char* op, const char* name, const Tensor& t, int64_
   STD_TORCH_CHECK(num_tasks > 0, op, ": num_tasks must be positive, got ", num_tasks);
   STD_TORCH_CHECK(t.dim() == 3 && (t.size(0) == 1 || t.size(0) == num_tasks), op, ": ", name,
                   " must have shape [1 or ", num_tasks, ", rows, features], got ", shape_string(t));
+  check_elements(op, name, t);
+  check_elements(op, "the result", {num_tasks, t.size(1), t.size(2)});
 }
 
 // Refuses everything a kernel could trip over; returns values, contiguous. On a GPU the indices are

@@ -41,6 +41,7 @@ Tensor delta_linear_bwd_x(const Tensor& grad, const Tensor& values, const Tensor
   constexpr const char* op = "delta_linear_bwd_x";
   check_rows(op, "grad", grad, num_tasks);
   STD_TORCH_CHECK(in_features > 0, op, ": in_features must be positive, got ", in_features);
+  check_elements(op, "the result", {num_tasks, grad.size(1), in_features});
   const Tensor v = check_csr(op, ccol, row, values, grad, num_tasks * in_features, grad.size(2));
   check_index(op, "permutation", permutation, values.size(0), "nnz");
   OnCuda::check_devices(op, "grad", grad, values, ccol, row, permutation);

@@ -24,6 +24,7 @@ struct TailLinearTensors {
         ": ", weight_name, " must have shape [", out_features, ", ", in_features, "], got ",
         shape_string(weight));
     check_dtype(op, weight_name, weight, "ctx", ctx);
+    check_elements(op, weight_name, weight);
     weight = torch::stable::contiguous(weight);
     bias = check_task_vector(op, bias_name, bias_in, "ctx", ctx, ctx.size(0), out_features);
     STD_TORCH_CHECK(
@@ -89,6 +90,7 @@ struct TailLayer {
     attn_norm_bias = vector("attn_norm_bias", in.attn_norm_bias);
     norm_weight = vector("norm_weight", in.norm_weight);
     norm_bias = vector("norm_bias", in.norm_bias);
+    check_elements(op, "the workspace", {tasks, rows, 4, hidden > inner ? hidden : inner});
     const bool wide = ctx.scalar_type() == ScalarType::Double;
     out = torch::stable::new_empty(ctx, {tasks, rows, hidden});
     // Padded for the CPU, more than CUDA needs.

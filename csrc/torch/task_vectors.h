@@ -10,6 +10,7 @@ namespace lets {
 inline Tensor check_activations(const char* op, const char* name, const Tensor& t) {
   STD_TORCH_CHECK(t.dim() == 3 && t.size(2) > 0, op, ": ", name,
                   " must have shape [T, N, features], got ", shape_string(t));
+  check_elements(op, name, t);
   return torch::stable::contiguous(t);
 }
 

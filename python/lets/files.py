@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
 import os
 import shutil
 import stat
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,43 +101,83 @@ def write_json(path: str | Path, value: Any) -> None:
     write_file(path, json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """One clear error for a disk that is full, a folder that is read-only and their like."""
+    try:
+        yield
+    except OSError as error:
+        raise LetsError(
+            f"{path}: cannot be written ({error.strerror or error}); what was complete before is "
+            "still there, so the same command goes on from it"
+        ) from error
+
+
 def write_file(path: str | Path, data: bytes) -> None:
     """Write bytes under their final name only when they are complete and on the disk."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(staged, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(staged, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(staged, path)
+        finally:
+            staged.unlink(missing_ok=True)
 
 
 def write_folder(path: str | Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write into a staged folder, then put it in place of `path` as a whole."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir()
-    try:
-        fill(staged)
-        for file in staged.rglob("*"):
-            sync(file)
-        sync(staged)
-        if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            os.replace(path, old)
-            os.replace(staged, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(staged, path)
-        sync(path.parent)
-    finally:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir()
+        try:
+            fill(staged)
+            for file in staged.rglob("*"):
+                sync(file)
+            sync(staged)
+            if not path.exists():
+                os.replace(staged, path)
+            elif not _exchange(staged, path):
+                _replace_folder(staged, path)
+            sync(path.parent)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder of which no reader may see half, killed or not."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    os.replace(path, old)
+    shutil.rmtree(old)
+
+
+def remove_staged(folder: Path, name: str) -> None:
+    """Remove what killed processes left of folders whose name matches; nobody else may write."""
+    for left in [*folder.glob(f".{name}.*.tmp"), *folder.glob(f".{name}.*.old")]:
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two folders in one step, so that a reader always finds one; False: it cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    at_cwd, exchange = -100, 2
+    names = os.fsencode(first.absolute()), os.fsencode(second.absolute())
+    return rename is not None and rename(at_cwd, names[0], at_cwd, names[1], exchange) == 0
+
+
+def _replace_folder(staged: Path, path: Path) -> None:
+    """`_exchange` where there is none: for a moment there is neither folder."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    os.replace(path, old)
+    os.replace(staged, path)
+    shutil.rmtree(old)
 
 
 def sync(path: Path) -> None:

@@ -114,9 +114,9 @@ def test_a_failed_write_leaves_what_was_there(pack, tmp_path, encoder, monkeypat
         raise OSError("disk full")
 
     monkeypatch.setattr("lets.pack.model_card", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(LetsError, match=r"cannot be written \(disk full\)"):
         save_pack(pack, make_task(encoder, POLICY, seed=1), encoder)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(LetsError, match=r"cannot be written \(disk full\)"):
         save_pack(tmp_path / "new", make_task(encoder, POLICY, seed=1), encoder)
     assert {file.name: file.read_bytes() for file in pack.iterdir()} == before
     assert [file.name for file in tmp_path.iterdir()] == ["pack"]

@@ -20,7 +20,7 @@ from lets.policy import Policy
 from lets.task_data import TaskData
 from lets.train.batches import Batches
 from lets.train.classifier import forward_of
-from lets.train.loop import check_loss
+from lets.train.loop import check_finite
 from lets.train.masks import Masks, keep_largest
 from lets.train.scoring import target_tensor, task_loss
 from lets.weights import LayerWeights, read_layers
@@ -79,7 +79,7 @@ def weight_gradients(
         rows = batches.at(step)
         chosen = [data.train[i] for i in rows]
         loss = task_loss(forward(data.texts(chosen)), target_tensor(data, chosen))
-        check_loss("convert", loss, step, rows)
+        check_finite("convert", "loss", loss, step, rows)
         loss.backward()
     with torch.no_grad():
         for parameter in model.parameters():  # in place of the weights, to be read like them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,12 +26,13 @@ from lets.task_data import TaskData
 from lets.train.activations import FrozenRows
 from lets.train.batches import Batches
 from lets.train.checkpoint import CheckpointStore
-from lets.train.loop import check_loss, copy_into
+from lets.train.loop import check_finite, copy_into
 from lets.train.optim import load_optimizer_tensors, make_adamw, optimizer_tensors
 from lets.train.scoring import target_tensor, task_loss, token_lengths
 from lets.train.seeds import generator, seed_everything
 
 STAGE = "search"
+_DIVERGED = 100
 
 _Loss = Callable[[str, Tensor, float], Tensor]  # (part, noise, temperature) -> Eq. 8
 
@@ -44,6 +46,7 @@ class SearchState:
     changed_step: int = 0  # since when the arg-max policy is what it is
     counted_step: int | None = None  # since when the stop rule counts
     stopped: str | None = None
+    first_loss: float | None = None  # of the weights, which later ones are held against
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -175,25 +178,41 @@ class _Search:
             self.rates,
             self.config.epsilon_scale,
         )
-        check_loss(f"{STAGE} (selectors)", loss_arch, step, self.batches_arch.at(step))
+        rows, stage = self.batches_arch.at(step), f"{STAGE} (selectors)"
+        check_finite(stage, "loss", loss_arch, step, rows)
+        check_finite(stage, "gradient", gradient.norm(), step, rows)
         self.selectors.alphas.grad = gradient
         self.arch_optimizer.step()
         return float(loss_arch)
 
     def _weights_step(self, temperature: float, on_weights: _Loss) -> float:
         """One step of the deltas and the head."""
-        step = self.state.step
+        step, rows = self.state.step, self.batches_weights.at(self.state.step)
         loss = on_weights("weights", self._noise("weights"), temperature)
-        value = check_loss(STAGE, loss, step, self.batches_weights.at(step))
+        value = check_finite(STAGE, "loss", loss, step, rows)
+        self._check_divergence(value, rows)
         weights = list(self.parameters.values())
         for weight, grad in zip(
             weights, torch.autograd.grad(loss, weights, materialize_grads=True)
         ):
             weight.grad = grad
-        if self.config.max_grad_norm > 0:
-            nn.utils.clip_grad_norm_(weights, self.config.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(weights, self.config.max_grad_norm or math.inf)
+        check_finite(STAGE, "gradient", norm, step, rows)
         self.optimizer.step()
         return value
+
+    def _check_divergence(self, loss: float, rows: list[int]) -> None:
+        """Stop a search whose weights run away: its selectors would follow noise for hours."""
+        state = self.state
+        if state.first_loss is None:
+            state.first_loss = loss
+        most = _DIVERGED * (1.0 + state.first_loss)
+        if loss > most:
+            raise LetsError(
+                f"{STAGE}: loss must stay below {most:.3g} ({_DIVERGED} times that of the first "
+                f"step), got {loss:.3g} at step {state.step + 1} (training rows "
+                f"{', '.join(map(str, rows))}); lower search.learning_rate"
+            )
 
     def _loss_on(self, rows: list[int]) -> _Loss:
         """Eq. 8 on some training rows, whose frozen activations are computed once."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lets.errors import LetsError
-from lets.files import sha256_of, write_folder, write_json
+from lets.files import remove_folder, remove_staged, sha256_of, write_folder, write_json, writing
 
 _FORMAT = 1
 
@@ -55,10 +54,11 @@ class CheckpointStore:
             write_json(staged / "state.json", {**meta, "state": dict(state)})
 
         target = self.folder / f"checkpoint-{step}"
+        remove_staged(self.folder, "checkpoint-*")
         write_folder(target, fill)
         for other in self._folders():
             if other != target:
-                shutil.rmtree(other)
+                remove_folder(other)
 
     def load(self) -> Checkpoint | None:
         """The newest checkpoint of this key, or None."""
@@ -91,7 +91,8 @@ class CheckpointStore:
     def clear(self) -> None:
         """Remove every checkpoint: the stage is complete."""
         for folder in self._folders():
-            shutil.rmtree(folder)
+            remove_folder(folder)
+        remove_staged(self.folder, "checkpoint-*")
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
@@ -109,7 +110,12 @@ class CheckpointStore:
 
 def save_tensors(path: Path, named: Mapping[str, Tensor]) -> None:
     """Write named tensors; safetensors wants them contiguous and unshared."""
-    save_file({n: t.detach().cpu().contiguous().clone() for n, t in named.items()}, path)
+    copies = {n: t.detach().cpu().contiguous().clone() for n, t in named.items()}
+    with writing(path):
+        try:
+            save_file(copies, path)
+        except SafetensorError as error:  # its way of saying OSError
+            raise OSError(str(error)) from error
 
 
 def load_tensors(path: Path, checksum: str | None = None) -> dict[str, Tensor]:

@@ -109,9 +109,13 @@ def train(
         factor = linear_factor(step, plan.total_steps, plan.warmup_steps)
         set_rates(optimizer, factor if plan.decay or step < plan.warmup_steps else 1.0)
         optimizer.zero_grad(set_to_none=True)
-        value = check_loss(plan.stage, _backward(compute_loss, step, rows, parameters), step, rows)
-        if plan.max_grad_norm > 0:
-            torch.nn.utils.clip_grad_norm_(list(parameters.values()), plan.max_grad_norm)
+        loss = _backward(compute_loss, step, rows, parameters)
+        value = check_finite(plan.stage, "loss", loss, step, rows)
+        # Without clipping the largest norm is infinite, and the factor exactly 1.
+        norm = torch.nn.utils.clip_grad_norm_(
+            list(parameters.values()), plan.max_grad_norm or math.inf
+        )
+        check_finite(plan.stage, "gradient", norm, step, rows)
         optimizer.step()
         state.step += 1
         state.loss_sum += value
@@ -171,15 +175,18 @@ def warmup_steps(steps: int | None, ratio: float, total: int) -> int:
     return min(steps, total) if steps is not None else round(ratio * total)
 
 
-def check_loss(stage: str, loss: Tensor, step: int, rows: list[int]) -> float:
-    """The loss as a number; stops the run when it is not finite."""
-    value = float(loss.detach())
-    if not math.isfinite(value):
+def check_finite(stage: str, what: str, value: Tensor, step: int, rows: list[int]) -> float:
+    """A loss or a norm as a number; stops the run when it is not finite, before anything is saved.
+
+    A gradient that is not finite would make every parameter so, and the next checkpoint worthless.
+    """
+    number = float(value.detach())
+    if not math.isfinite(number):
         raise LetsError(
-            f"{stage}: loss must be finite, got {value} at step {step + 1} "
+            f"{stage}: {what} must be finite, got {number} at step {step + 1} "
             f"(training rows {', '.join(map(str, rows))}); lower the learning rates"
         )
-    return value
+    return number
 
 
 def _record(

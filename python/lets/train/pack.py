@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lets.files import remove_staged
 from lets.pack import CONFIG, DELTA, save_pack
 from lets.task import Task
 from lets.task_model import TaskModel
@@ -32,6 +33,7 @@ def pack_stage(run: RunInputs, folder: Path, tuned: StageResult, model: TaskMode
         max_length=run.config.max_seq_length,
         is_pair=data.is_pair,
     )
+    remove_staged(folder, "pack")
     # Without `samples`: packs are passed on, and the user's texts may not be.
     save_pack(
         stage.file("pack"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from lets.config import PruneConfig
 from lets.delta import MATRICES
 from lets.dense import dense_forward, dense_needs
+from lets.errors import LetsError
 from lets.nnz import kept_weights
 from lets.policy import Policy
 from lets.progress import Progress
@@ -20,7 +22,7 @@ from lets.task_data import TaskData
 from lets.train.activations import FrozenRows
 from lets.train.batches import Batches
 from lets.train.checkpoint import CheckpointStore
-from lets.train.loop import LoopPlan, check_loss, train
+from lets.train.loop import LoopPlan, check_finite, train
 from lets.train.masks import Masks, keep_largest
 from lets.train.optim import make_adamw
 from lets.train.scoring import target_tensor, task_loss, token_lengths
@@ -106,6 +108,8 @@ def prune(
         return (weight.grad * delta).abs()
 
     masks, total = keep_largest(twin.matrices, score, kept)
+    if not math.isfinite(total):
+        raise LetsError(f"{stage}: scores must be finite, got {total}; lower the learning rates")
     return Pruned(masks, kept, twin.num_weights, total)
 
 
@@ -188,7 +192,7 @@ class _DenseTwin:
             seed_everything(seed, stage, "score", number)
             rows = batches.at(step)
             loss = self.loss(step, rows)
-            check_loss(stage, loss, step, rows)
+            check_finite(stage, "loss", loss, step, rows)
             loss.backward()
 
 
