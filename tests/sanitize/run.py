@@ -51,6 +51,7 @@ def _sanitized(sanitizers: str, runtimes: list[str], planted: str) -> dict[str, 
         flags.append("-DPLANT_RACE")
     _run([*flags, str(FOLDER / "planted.cpp"), "-o", str(base / "planted.so")])
     environment = {**os.environ, **OPTIONS, "LD_PRELOAD": " ".join(preload), "PYTHONPATH": ""}
+    environment["OMP_NUM_THREADS"] = "1"  # TSan cannot see how torch's own threads wait
     # Without randomised addresses: TSan wants its own places in memory.
     python = ["setarch", platform.machine(), "-R", sys.executable]
     call = f"import ctypes; ctypes.CDLL('{base}/planted.so').{planted}(7)"
@@ -59,7 +60,7 @@ def _sanitized(sanitizers: str, runtimes: list[str], planted: str) -> dict[str, 
         raise SystemExit(f"sanitize: the planted bug {planted} was not found\n{found.stderr}")
     begun = time.monotonic()
     log = _run(
-        [*python, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", SKIPPED, "-o",
+        [*python, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider", "-k", SKIPPED, "-o",
          f"pythonpath={base.relative_to(ROOT)} python .", "--timeout=600", *TESTS],
         environment,
     )  # fmt: skip
