@@ -67,7 +67,9 @@ def run_document(text: str) -> str:
     printed = ""
     for language, code in blocks(text):
         if language == "python":
-            exec(code.replace(ENCODER, "encoder"), names)
+            for word, here in ((ENCODER, "encoder"), ('"small"', '"recipe.json"')):
+                code = code.replace(word, here)
+            exec(code, names)
             continue
         for command in commands(code):
             printed = _run([HERE.get(word, word) for word in command])

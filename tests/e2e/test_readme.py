@@ -11,6 +11,7 @@ GUIDES = (
     "docs/tutorial-replace-your-classifiers.md",
     "docs/cost-model.md",
     "docs/serving.md",
+    "docs/ecosystem.md",
 )
 
 
