@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER / "results" / "masks")
     parser.add_argument("--work", type=Path, default=Path("runs/masks"))
     args = parser.parse_args()
+    made_by = commit()  # before others go on with the tree
     encoder, config = Encoder.from_pretrained(args.encoder), load_recipe(args.recipe)
     experiment = Experiment.of_glue(args.task, args.data, args.train_rows, {})
     rows = experiment.rows["train"]
@@ -93,7 +94,7 @@ def main() -> None:
         "task": args.task, "encoder": args.encoder_name, "rows": rows, "steps": steps,
         "warmup_steps": config.prune.warmup_steps, "density": config.prune.density,
         "seed": config.seed, "recipe": args.recipe, "layer": layer,
-        "machine": machine(), "commit": commit(),
+        "machine": machine(), "commit": made_by,
         "overlap": {name: overlap(masks, found["final"]) for name, masks in found.items()},
         "masks": {name: _pictures(masks, layer) for name, masks in found.items()},
     }  # fmt: skip
