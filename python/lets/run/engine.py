@@ -14,6 +14,7 @@ from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.pack import load_pack
 from lets.pack_config import check_task_name
+from lets.products import give_back_freed
 from lets.run.inputs import (
     Inputs,
     check_count,
@@ -96,6 +97,8 @@ class Engine:
             encoder, batch_size=batch_size, mode=mode,
             pad_to_multiple_of=pad_to_multiple_of, graphs=graphs, quantization=quantization,
         )  # fmt: skip
+        del encoder  # loaded here, its plain matrices are nobody's any more
+        give_back_freed()
         engine.add_tasks(packs)
         return engine
 
