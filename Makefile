@@ -46,8 +46,9 @@ bench-engine: $(VENV)/.extension  ## the engine beside dense models, its parts, 
 bench-serve: $(VENV)/.extension  ## the server beside dense endpoints (3 minutes, a quiet machine)
 	PYTHONPATH=python $(BIN)/python -m bench.serve.run
 
-soak: $(VENV)/.extension  ## 100,000 requests to a server, every answer checked (at most 25 minutes)
+soak: $(VENV)/.extension  ## 100,000 requests to a server, every answer checked; fuzzing, mutants, kills, sanitizers (an hour)
 	PYTHONPATH=python $(BIN)/python -m bench.serve.soak
+	PYTHONPATH=python $(BIN)/python -m tests.soak.run 10
 
 docs-tables: $(VENV)/.dependencies  ## regenerate numbers and plots in docs/ and README from bench/results/
 	PYTHONPATH=python $(BIN)/python -m bench.plot

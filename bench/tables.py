@@ -11,6 +11,7 @@ from lets.cli.demo import OUTPUT_DIR, print_demo
 
 from bench.comparison import with_measured
 from bench.engine_tables import ablation_section, engine_sections, train_step_section
+from bench.reliability import reliability
 from bench.serve.tables import serve_section, soak_section
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,7 @@ bench-serve`, `make soak` (the server) and `make bench` (ops). On a GPU nothing 
 
 def main():
     (ROOT / "docs" / "benchmarks.md").write_text(benchmarks(), encoding="utf-8")
+    (ROOT / "docs" / "reliability.md").write_text(reliability(RESULTS), encoding="utf-8")
     comparison = ROOT / "docs" / "comparison.md"
     page = with_measured(comparison.read_text(encoding="utf-8"), RESULTS)
     comparison.write_text(page, encoding="utf-8")

@@ -18,6 +18,11 @@ def test_benchmarks_show_the_committed_measurements():
     assert tables.benchmarks() == shown
 
 
+def test_reliability_shows_the_committed_runs():
+    shown = (tables.ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert tables.reliability(tables.RESULTS) == shown
+
+
 def test_comparison_shows_the_committed_measurements():
     shown = (tables.ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
     assert comparison.with_measured(shown, tables.RESULTS) == shown
