@@ -1,4 +1,4 @@
-"""docs/reliability.md, out of reliability.json (tests.soak.run) and soak.json (bench.serve.soak)."""
+"""docs/reliability.md, out of reliability.json (tests.soak) and soak.json (bench.serve.soak)."""
 
 import json
 
@@ -15,7 +15,7 @@ BOUNDS = """
 | what | how equal | shown by |
 | --- | --- | --- |
 | training and search, same seed, machine and versions | bit for bit, killed and resumed or not | `tests/lets/train/`, `tests/e2e/` |
-| an engine, the same call again, any number of threads | bit for bit | `tests/ext/`, `tests/lets/run/test_determinism.py` |
+| an engine, the same call again | bit for bit | `tests/lets/run/test_determinism.py` |
 | an engine, other texts in the batch, other tasks beside, several callers | 1e-5 · (1 + largest logit) in float32 | `tests/lets/run/test_determinism.py` |
 | the same in float16 and bfloat16 | 2e-2 and 1e-1 · (1 + largest logit): sums differ in their last bit, and the dtype's is large | the same |
 """  # noqa: E501
