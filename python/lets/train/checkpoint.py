@@ -92,6 +92,10 @@ class CheckpointStore:
         """Remove every checkpoint: the stage is complete."""
         for folder in self._folders():
             remove_folder(folder)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a process left that was killed while it wrote or cleared."""
         remove_staged(self.folder, "checkpoint-*")
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -79,6 +79,7 @@ class Stage:
                     f"{self.file(name)}: is missing or differs from what {path} recorded; "
                     f"remove {path}, or give --overwrite, to run the stage again"
                 )
+        self.checkpoints.tidy()
         return found["result"]
 
     def _read(self, path: Path, names: set[str]) -> dict[str, Any] | None:
