@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lets import products
 from lets.cost import op_cost
+from lets.errors import LetsError
 from lets.files import write_json
 from lets.plan.timing import MachineRates
 
@@ -67,7 +68,7 @@ def machine_rates(sizes: Sizes, again: bool = False) -> MachineRates:
         return MachineRates.from_dict(known[key])
     except (KeyError, TypeError, ValueError):
         rates = measure(sizes)
-        with contextlib.suppress(OSError):  # without a cache folder it is measured every time
+        with contextlib.suppress(LetsError):  # without a cache folder it is measured every time
             write_json(file, {**known, key: rates.to_dict()})
         return rates
 
