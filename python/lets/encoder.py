@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lets import products
 from lets.errors import LetsError
 from lets.frozen import ActivationCache, FrozenNeeds
-from lets.int8 import quantize
+from lets.int8 import Int8Weight, quantize
 from lets.layers import (
     FrozenLayer,
     cached_cls_layer,
@@ -145,7 +145,7 @@ class Encoder:
         """
         if quantization not in (None, "int8"):
             raise LetsError(f"encoder: quantization must be int8 or None, got {quantization!r}")
-        pack = products.pack if quantization is None else quantize
+        pack = products.pack if quantization is None else _rounded
         return self._with_layers([
             replace(layer, weights=layer.weights.packed(pack)) for layer in self._frozen
         ])  # fmt: skip
@@ -162,10 +162,19 @@ class Encoder:
 
     def plain(self) -> Encoder:
         """The same encoder for training, which changes plain matrices; copies of packed ones."""
+        self.check_exact("encoder")
         return self._with_layers([
             replace(layer, weights=layer.weights.plain(), plain_qkv_weight=None)
             for layer in self._frozen
         ])  # fmt: skip
+
+    def check_exact(self, what: str) -> None:
+        """Raise where matrices were rounded: what is made from them would not fit the encoder."""
+        if any(isinstance(layer.out_weight, Int8Weight) for layer in self.layers):
+            raise LetsError(
+                f"{what}: the matrices of {self.source} must be those of its file, got int8; load "
+                "it without quantization"
+            )
 
     def _with_layers(self, layers: list[FrozenLayer]) -> Encoder:
         twin = copy.copy(self)
@@ -283,6 +292,10 @@ class Encoder:
                     f"encoder: {name} must be in [0, {size}), got {int(ids.min())} to "
                     f"{int(ids.max())}; was another tokenizer used?"
                 )
+
+
+def _rounded(weight: products.Weight) -> Int8Weight:
+    return weight if isinstance(weight, Int8Weight) else quantize(products.plain(weight))
 
 
 def _reads_products(needs: FrozenNeeds, layer: int) -> bool:

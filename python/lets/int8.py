@@ -6,6 +6,7 @@ does not depend on the texts and tasks that it shares a batch with. Sums are exa
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +47,21 @@ class Int8Weight:
         return self.values.to_dense().T * self.scales[:, None]
 
 
+@functools.cache
 def int8_available() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+    """Whether torch has oneDNN, and sums are exact on this processor.
+
+    x86 without VNNI adds pairs of products in 16 bits, which are too few for large ones.
+    """
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.onednn, "qlinear_prepack"):
+        return False
+    size = 64
+    weight = _packed(torch.full((size, size), _LARGEST, dtype=torch.int8), torch.ones(size))
+    try:
+        found = int8_linear(torch.full((size, size), float(_LARGEST)), weight)
+    except RuntimeError:
+        return False
+    return bool(found.eq(size * _LARGEST**2).all())
 
 
 @torch.no_grad()
@@ -55,13 +69,17 @@ def quantize(weight: Tensor) -> Int8Weight:
     """The nearest integers, a scale per output feature. weight [O, I], fp32 on the CPU"""
     if weight.dtype is not torch.float32 or weight.device.type != "cpu" or not int8_available():
         raise LetsError(
-            "int8: weights must be float32 on a CPU with a torch that has oneDNN, got "
+            "int8: weights must be float32 on a CPU with VNNI and a torch that has oneDNN, got "
             f"{str(weight.dtype).removeprefix('torch.')} on {weight.device.type}"
         )
     scales = weight.abs().amax(dim=1).div_(_LARGEST).clamp_min_(_SMALLEST)
     rounded = (weight / scales[:, None]).round_().to(torch.int8)
-    packed = torch.ops.onednn.qlinear_prepack(rounded, None)
-    return Int8Weight(packed, scales, torch.zeros(len(scales), dtype=torch.int64))
+    return _packed(rounded, scales)
+
+
+def _packed(rounded: Tensor, scales: Tensor) -> Int8Weight:
+    values = torch.ops.onednn.qlinear_prepack(rounded, None)
+    return Int8Weight(values, scales, torch.zeros(len(scales), dtype=torch.int64))
 
 
 def int8_linear(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Tensor:

@@ -55,6 +55,7 @@ def save_pack(
     if path.exists() and not is_pack(path) and not (path.is_dir() and not any(path.iterdir())):
         raise LetsError(f"{path}: exists and is no task pack; remove it or choose another folder")
     check_samples(samples)
+    encoder.check_exact(task.name)
     tensors = task_tensors(task, dtype)
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):

@@ -1,5 +1,10 @@
 """Products in 8-bit integers: exact in integers, near in floats, the same for every batch."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,6 +13,7 @@ from lets import products
 from lets.dense import evaluate_densely
 from lets.errors import LetsError
 from lets.int8 import int8_available, int8_linear, quantize
+from lets.pack import save_pack
 from lets.policy import Policy
 from lets.run.engine import Engine
 from torch.nn import functional as F
@@ -80,3 +86,30 @@ def test_what_cannot_be_rounded():
         Engine(encoder, quantization="int4")
     with pytest.raises(LetsError, match=r"weights must be float32 on a CPU .* got bfloat16 on cpu"):
         quantize(torch.ones(2, 2, dtype=torch.bfloat16))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="of oneDNN on x86")
+def test_processors_whose_sums_overflow_are_refused():
+    """Without VNNI 64 products of 127 and 255 are about half of what they should be."""
+    code = "from lets.int8 import quantize; import torch; quantize(torch.ones(2, 2))"
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert "on a CPU with VNNI" in run.stderr
+
+
+def test_rounded_encoders_make_nothing_that_lasts(tmp_path):
+    encoder = make_encoder()
+    task = make_task(encoder, Policy("pff", "fff"))
+    rounded = Engine(encoder, [task], quantization="int8").encoder
+    for make in (rounded.plain, lambda: save_pack(tmp_path / "pack", task, rounded)):
+        with pytest.raises(LetsError, match="must be those of its file, got int8"):
+            make()
+    again = [Engine(e, [task], quantization="int8") for e in (rounded, encoder.packed())]
+    batch = encoder.tokenize(make_texts(4), 24)
+    for engine in again:
+        found = engine.forward(batch)[task.name]
+        expected = Engine(encoder, [task], quantization="int8").forward(batch)[task.name]
+        torch.testing.assert_close(found, expected)

@@ -29,6 +29,7 @@ def merge_and_unload(task: Task, encoder: Encoder) -> Any:
             "activations beside its own, and its head reads all layers, which no classifier of "
             "transformers does; use the engine, or lets export"
         )
+    encoder.check_exact("merge")
     model = new_classifier(encoder, task.labels, task.problem_type)
     if fingerprint(named_weights(model.base_model)) != encoder.fingerprint:
         raise LetsError(f"merge: {encoder.source} must hold the encoder that was loaded from it")

@@ -49,7 +49,7 @@ class Engine:
         pad_to_multiple_of: Lengths of batches, for fewer different sizes.
         graphs: On CUDA, capture and replay a graph per size (not measured so far).
         quantization: "int8": products with the encoder's matrices in 8-bit integers (experiment;
-            float32 encoders on a CPU). Deltas, [CLS] attention and all else stay float32.
+            float32 encoders on a CPU with VNNI). Deltas, [CLS] attention and all else stay float32.
     """
 
     def __init__(
