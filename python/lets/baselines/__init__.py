@@ -59,7 +59,7 @@ def _find(name: str, suffix: str) -> Any:
     """The system's function, or `<function>_costs` beside it."""
     match = re.fullmatch(r"(.*?)(\d{1,4})", name)
     family = f"{match[1]}<n>" if match else name
-    if family not in SYSTEMS:
+    if family not in SYSTEMS or ("<n>" in family) != (match is not None):
         raise LetsError(f"system: must be one of {', '.join(SYSTEMS)}, got {name!r}")
     module, _, function = SYSTEMS[family].partition(":")
     found = getattr(importlib.import_module(module), function + suffix)

@@ -8,7 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lets.baselines.base import Costs, Sizes, SystemResult, SystemRun, own_pass_costs
+from lets.baselines.base import (
+    Costs,
+    Sizes,
+    SystemResult,
+    SystemRun,
+    check_number,
+    own_pass_costs,
+)
 from lets.baselines.ordinary import train_part
 from lets.weights import layer_modules, matrix_paths
 
@@ -36,6 +43,7 @@ class Adapter(nn.Module):
 
 def adapters(run: SystemRun, number: int) -> SystemResult:
     """Adapters of a width."""
+    costs = adapters_costs(Sizes.of(run), number)
 
     def prepare(model: Any) -> None:
         paths = matrix_paths(model)
@@ -47,7 +55,6 @@ def adapters(run: SystemRun, number: int) -> SystemResult:
                 if isinstance(module, nn.LayerNorm):
                     module.requires_grad_(True)
 
-    costs = adapters_costs(Sizes.of(run), number)
     return train_part(run, f"adapters-{number}", prepare, run.inputs.config.light, costs)
 
 
@@ -62,6 +69,7 @@ def chosen_adapters(run: SystemRun) -> SystemResult:
 
 
 def adapters_costs(sizes: Sizes, number: int) -> Costs:
+    check_number(f"adapters-{number}", number, 1)
     shape, hidden = sizes.shape, sizes.shape.hidden_size
     adapter = 2 * hidden * number + number + hidden
     params = shape.num_layers * (2 * adapter + 4 * hidden)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lets.config import ACCOUNTINGS
 from lets.cost import encoder_flops
+from lets.errors import LetsError
 from lets.metrics import Chain, SystemMetrics, TaskLoad, system_metrics
 from lets.nnz import TaskNnz
 from lets.policy import Policy
@@ -122,6 +123,13 @@ def own_pass_costs(sizes: Sizes, new_params: int, extra_flops: int = 0, mask: in
         accounting: SystemCost(TaskLoad((Chain(flops + extra, 0),), 0, new_params, mask))
         for accounting, extra in (("paper", 0), ("engine", extra_flops))
     }
+
+
+def check_number(name: str, number: int, least: int, most: int | None = None) -> None:
+    """Raise unless the number in a system's name is one that it can have."""
+    if number < least or (most is not None and number > most):
+        bound = "" if most is None else f" and at most {most} (layers)"
+        raise LetsError(f"system: {name} must have a number of at least {least}{bound}")
 
 
 def same_costs(cost: SystemCost) -> Costs:

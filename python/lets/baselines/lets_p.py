@@ -32,7 +32,8 @@ def lets_p(run: SystemRun) -> SystemResult:
 
 def lets_p_costs(sizes: Sizes) -> Costs:
     """The paper counts a dense pass; the engine shares Q, K and V of the first layer, and ends in
-    the [CLS] row of the last. The ordinary head is no new parameter (`lets.baselines.price`)."""
+    the [CLS] row of the last. The ordinary head is no new parameter
+    (`lets.baselines.system_costs`)."""
     shape, seq_len = sizes.shape, sizes.seq_len
     policy = Policy.chain(shape.num_layers)
     nnz = sizes.density if sizes.nnz is None else sizes.nnz

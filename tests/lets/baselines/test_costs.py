@@ -111,3 +111,18 @@ def test_table_3_compressed_encoders(name, total, params):
     assert found.total_percent == pytest.approx(total, abs=1)
     assert found.total_params_ratio == pytest.approx(params, abs=0.05)
     assert found.overhead_percent == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("freeze-13", "at least 0 and at most 12"),
+        ("append-0", "at least 1 and at most 12"),
+        ("append-13", "at least 1 and at most 12"),
+        ("adapters-0", "at least 1"),
+    ],
+)
+def test_numbers_that_no_encoder_has(name, rule):
+    """They would have negative costs, or other layers than are trained."""
+    with pytest.raises(LetsError, match=f"{name} must have a number of {rule}"):
+        system_costs(name, Sizes(EncoderShape.from_name("bert-base"), 128))

@@ -85,6 +85,6 @@ def test_counts_by_hand(name, run_of, tiny_encoder):
 
 
 def test_unknown_systems_are_refused():
-    for name in ("freeze", "freeze-", "lets", "full-3", "freeze-99999"):
+    for name in ("freeze", "freeze-", "lets", "full-3", "freeze-99999", "freeze-<n>"):
         with pytest.raises(LetsError, match="system: must be one of"):
             system(name)
