@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lets.int8 import Int8Weight, int8_linear, quantize
+from lets.int8 import Int8Weight, int8_available, int8_linear, quantize
 from lets_ext import bias_gelu
 
 Weight = Tensor | Int8Weight
@@ -34,6 +34,11 @@ def can_pack(dtype: torch.dtype, device: torch.device | str = "cpu") -> bool:
     if dtype is torch.float32:
         return True
     return dtype in _SUPPORTED and bool(getattr(torch.ops.mkldnn, _SUPPORTED[dtype])())
+
+
+def can_round(dtype: torch.dtype, device: torch.device | str = "cpu") -> bool:
+    """The same of products in 8-bit integers."""
+    return dtype is torch.float32 and torch.device(device).type == "cpu" and int8_available()
 
 
 @torch.no_grad()

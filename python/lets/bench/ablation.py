@@ -14,11 +14,10 @@ from lets.bench.measure import interleaved
 from lets.bench.ours import Ours
 from lets.bench.problem import random_batch
 from lets.bench.settings import BenchSettings
-from lets.encoder import Encoder
 from lets.layers import OwnLayer
 from lets.plan.compile import RULES, Rule, compile_plan
 from lets.plan.rewrite import drop_dead_steps
-from lets.products import can_pack
+from lets.products import can_pack, can_round
 from lets.run.modes import ROW_LIMITS, run
 from lets.run.packing import packed_as_read
 from lets.run.program import Program
@@ -77,7 +76,7 @@ def run_ablation(settings: BenchSettings, note: Callable[[str], None]) -> list[A
     policy, count = ours.policies[0], settings.tasks[0]
     tasks = ours.tasks(policy, count)
     tokens = random_batch(ours.encoder, settings.batch[0], settings.seq_len[0])
-    calls = dict(_variants(ours.encoder, ours, policy, count))
+    calls = dict(_variants(ours, policy, count, tokens))
     found: dict[str, Difference] = {}
     with torch.inference_mode():
         for name, call in calls.items():
@@ -107,7 +106,10 @@ def run_ablation(settings: BenchSettings, note: Callable[[str], None]) -> list[A
     return rows
 
 
-def _variants(encoder: Encoder, ours: Ours, policy: str, count: int) -> Iterator[tuple[str, Call]]:
+def _variants(
+    ours: Ours, policy: str, count: int, tokens: TokenBatch
+) -> Iterator[tuple[str, Call]]:
+    encoder = ours.encoder
     tasks = {task.name: task for task in ours.tasks(policy, count)}
     loaded = TaskSet(encoder.packed(), tasks)
     yield ALL, _mode(loaded, "stacked")
@@ -122,8 +124,8 @@ def _variants(encoder: Encoder, ours: Ours, policy: str, count: int) -> Iterator
         if rule is drop_dead_steps:
             continue
         name = rule.__name__.replace("_", " ")
-        yield f"without the rule: {name}", _without(rule, loaded)
-    if encoder.device.type == "cpu" and encoder.dtype is torch.float32:
+        yield f"without the rule: {name}", _without(rule, loaded, tokens)
+    if can_round(encoder.dtype, encoder.device):
         rounded = TaskSet(encoder.packed("int8"), tasks)
         yield "with int8 products", _mode(rounded, "stacked")
 
@@ -133,11 +135,13 @@ def _mode(loaded: TaskSet, mode: str, graphs: bool = False) -> Call:
     return lambda tokens: run(loaded, names, tokens, mode, graphs)
 
 
-def _without(rule: Rule, loaded: TaskSet) -> Call:
+def _without(rule: Rule, loaded: TaskSet, tokens: TokenBatch) -> Call:
     plan = compile_plan(
         loaded.encoder.shape,
         list(loaded.stacks.specs.values()),
+        *tokens.input_ids.shape,
         row_limit=ROW_LIMITS[0],
+        merged=loaded.encoder.device.type == "cuda",
         rules=[other for other in RULES if other is not rule],
     )
     encoder = packed_as_read(loaded.encoder, plan)
