@@ -63,12 +63,12 @@ class Engine:
         graphs: bool = False,
         quantization: str | None = None,
     ) -> None:
-        self.encoder, self.quantization = encoder.packed(quantization), quantization
+        self.quantization = quantization
         self.batch_size = check_count("batch_size", batch_size)
         self.pad_to_multiple_of = check_count("pad_to_multiple_of", pad_to_multiple_of)
         self.mode, self.graphs = check_mode(mode), graphs
         self._writing = threading.Lock()
-        self._set = TaskSet(self.encoder, {})
+        self._set = TaskSet(encoder.packed(quantization), {})
         self.add_tasks(tasks)
 
     @classmethod
@@ -101,6 +101,11 @@ class Engine:
         give_back_freed()
         engine.add_tasks(packs)
         return engine
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, packed as the tasks that are loaded now read it; no other one is held."""
+        return self._set.encoder
 
     @property
     def tasks(self) -> dict[str, Task]:

@@ -174,6 +174,17 @@ def test_answers_under_changes_are_those_of_one_set(mode):
 
 
 @pytest.mark.skipif(not products.can_pack(torch.float32), reason="torch was built without oneDNN")
+def test_projections_that_nobody_reads_whole_are_not_held_packed():
+    engine = Engine(make_encoder())
+    packed = weakref.ref(engine.encoder.layer(2).weights.qkv_weight)
+    assert products.is_packed(packed())
+    engine.add_task(make_tasks()["t1"])  # reads parts of them
+    gc.collect()
+    assert packed() is None
+    assert not products.is_packed(engine.encoder.layer(2).weights.qkv_weight)
+
+
+@pytest.mark.skipif(not products.can_pack(torch.float32), reason="torch was built without oneDNN")
 def test_packed_weights_take_the_place_of_plain_ones():
     """Beside packed projections there are plain ones only where somebody reads parts of them."""
     # Of layer 1, t1 reads the [CLS] row of the frozen encoder, and all rows of its own.
