@@ -14,6 +14,7 @@ from lets.bench.measure import interleaved
 from lets.bench.ours import Ours
 from lets.bench.problem import random_batch
 from lets.bench.settings import BenchSettings
+from lets.errors import LetsError
 from lets.layers import OwnLayer
 from lets.plan.compile import RULES, Rule, compile_plan
 from lets.plan.rewrite import drop_dead_steps
@@ -71,7 +72,13 @@ def table(rows: list[AblationRow]) -> list[list[str]]:
 
 
 def run_ablation(settings: BenchSettings, note: Callable[[str], None]) -> list[AblationRow]:
-    """Rows of the first point of the settings; all variants take turns."""
+    """Rows of the one point of the settings; all variants take turns."""
+    for name in ("policies", "tasks", "batch", "seq_len"):
+        if len(values := getattr(settings, name)) > 1:
+            raise LetsError(f"ablation: {name} must be one alone, got {len(values)}")
+    for name in ("mode", "quantization"):
+        if getattr(settings, name) is not None:
+            raise LetsError(f"ablation: {name} must be left out; it is among what is compared")
     ours = Ours(settings)
     policy, count = ours.policies[0], settings.tasks[0]
     tasks = ours.tasks(policy, count)

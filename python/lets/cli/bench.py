@@ -93,6 +93,8 @@ def bench(
         **vars(how),
     )
     if ablate:
+        if trace is not None:
+            raise LetsError("--trace: is not of --ablate; leave one of them out")
         _ablate(settings, as_json)
         return
     outcome = run_bench(settings, TerminalProgress().note, trace)

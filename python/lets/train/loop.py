@@ -158,7 +158,8 @@ def _backward(
         loss = compute_loss(step, rows)
         loss.backward()
         return loss
-    own, total = own_rows(rows), torch.zeros(())
+    own = own_rows(rows)
+    total = torch.zeros((), device=next(iter(parameters.values())).device)
     if own:
         loss = compute_loss(step, own) * (len(own) / len(rows))
         loss.backward()

@@ -174,6 +174,15 @@ def test_parts_of_the_engine(tiny):
     )
 
 
+@pytest.mark.parametrize(
+    "options", [["--tasks", "1,2"], ["--mode", "serial"], ["--trace", "file"], ["--batch", "1,2"]]
+)
+def test_parts_are_measured_at_one_point(tiny, options):
+    result = run(*tiny, "--policy", "g-3", "--ablate", *options)
+    assert result.exit_code == 2
+    assert options[0].removeprefix("--") in result.stderr
+
+
 def test_int8_rows_are_marked_as_approximate(tiny):
     options = [*tiny, "--policy", "g-3", "--tasks", 2, "--quantization", "int8"]
     (row,) = report_of(*options)["rows"]
