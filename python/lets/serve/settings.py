@@ -61,6 +61,11 @@ class ServeSettings:
             least = 0 if f.name in ("port", "admin_port", "batch_wait_ms") else 1e-3
             if not least <= value <= 1 << 40 or (f.name.startswith("max_") and value < 1):
                 raise LetsError(f"serve: {f.name} must be positive, got {value}")
+        for variable, key in ((API_KEY, self.api_key), (ADMIN_KEY, self.admin_key)):
+            if key is not None:
+                _check_key(key, variable)
+        if self.admin_key is not None and self.admin_key == self.api_key:
+            raise LetsError(f"serve: {ADMIN_KEY} must be another one than {API_KEY}")
         if self.admin_port is not None and 0 != self.admin_port == self.port:
             raise LetsError(
                 f"serve: admin_port must be another one than the public port, got {self.port}"
@@ -94,8 +99,12 @@ def read_key(
             key, source = Path(file).read_text(encoding="utf-8").strip(), file
         except (OSError, UnicodeDecodeError) as error:
             raise LetsError(f"{file}: the key cannot be read: {error}") from error
+    _check_key(key, source)
+    return key
+
+
+def _check_key(key: str, source: str) -> None:
     if len(key) < 8 or not (key.isascii() and key.isprintable()) or " " in key:
         raise LetsError(
             f"{source}: a key must be at least 8 printable ASCII characters without spaces"
         )
-    return key

@@ -88,5 +88,10 @@ def test_settings_that_would_leave_something_open():
         ServeSettings(port=9, admin_port=9)
     with pytest.raises(LetsError, match="max_queue must be positive, got 0"):
         ServeSettings(max_queue=0)
+    with pytest.raises(LetsError, match="LETS_ADMIN_KEY must be another one than LETS_API_KEY"):
+        ServeSettings(api_key=KEY, admin_key=KEY, admin_port=9)
+    for name in ("api_key", "admin_key"):  # an empty one would be what nobody's header holds
+        with pytest.raises(LetsError, match="at least 8 printable"):
+            ServeSettings(**{name: ""})
     assert ServeSettings().host == "127.0.0.1"
     assert KEY not in repr(ServeSettings(api_key=KEY))
