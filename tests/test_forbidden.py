@@ -1,6 +1,7 @@
 """A lint of the tree: nothing that the package ships can run code out of a file."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("python", "lets_ext", "bench", "examples")
 MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 CALLS = {"eval", "exec", "torch.load", "torch.hub.load", "yaml.load", "np.load", "numpy.load"}
+ASKING = re.compile(r"Auto\w+\.from_pretrained")  # on a terminal whether to run a model's code
 KEYWORDS = {"trust_remote_code", "allow_pickle"}
 
 
@@ -22,6 +24,9 @@ def findings(source, where="<test>"):
             found = next((name for name in names if name.split(".")[0] in MODULES), None)
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in CALLS:
             found = ast.unparse(node.func)
+        elif isinstance(node, ast.Call) and ASKING.fullmatch(ast.unparse(node.func)):
+            said = any(keyword.arg == "trust_remote_code" for keyword in node.keywords)
+            found = None if said else f"{ast.unparse(node.func)} without trust_remote_code=False"
         elif isinstance(node, ast.keyword | ast.arg) and node.arg in KEYWORDS:
             value = getattr(node, "value", None)
             off = isinstance(value, ast.Constant) and value.value is False
@@ -54,6 +59,7 @@ def test_nothing_runs_code_out_of_files():
         "from_pretrained(path, trust_remote_code=True)",
         "from_pretrained(path, **{'trust_remote_code': True})",
         "np.load(path)",
+        "AutoModel.from_pretrained(path)",
     ],
 )
 def test_the_lint_finds(source):

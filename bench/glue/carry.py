@@ -29,9 +29,12 @@ def carry(data: Path, encoder: str, tasks: list[str], out: Path) -> int:
         from transformers import AutoModel, AutoTokenizer
 
         with quiet_transformers():
-            model = AutoModel.from_pretrained(encoder, use_safetensors=True, dtype=torch.float16)
+            model = AutoModel.from_pretrained(
+                encoder, use_safetensors=True, trust_remote_code=False, dtype=torch.float16
+            )
             model.save_pretrained(folder / "encoder")
-        AutoTokenizer.from_pretrained(encoder).save_pretrained(folder / "encoder")
+        tokenizer = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False)
+        tokenizer.save_pretrained(folder / "encoder")
         for source in sources:
             shutil.copytree(source, folder / "glue" / source.name)
 

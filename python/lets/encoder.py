@@ -109,19 +109,24 @@ class Encoder:
         check_device(device)
         try:
             with quiet_transformers():  # it reports the pooler, which is not used, as missing
-                config = AutoConfig.from_pretrained(source, revision=revision)
+                config = AutoConfig.from_pretrained(
+                    source, revision=revision, trust_remote_code=False
+                )
                 check_supported(config, source)
                 model, loaded = AutoModel.from_pretrained(
                     source,
                     revision=revision,
                     use_safetensors=True,
+                    trust_remote_code=False,
                     dtype=torch.float32,
                     output_loading_info=True,
                 )
                 _check_complete(loaded, source)
                 if any(str(name).startswith("pooler.") for name in loaded["missing_keys"]):
                     model.pooler = None  # a random one
-                tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    source, revision=revision, trust_remote_code=False
+                )
         except LetsError:
             raise
         except Exception as error:  # transformers raises many kinds for a path that is no model

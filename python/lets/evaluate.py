@@ -73,7 +73,7 @@ def evaluate_full(
 
     model = load_classifier(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise LetsError(f"{folder}: its tokenizer cannot be loaded: {error}") from error
     regression = model.config.num_labels == 1

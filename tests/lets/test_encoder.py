@@ -244,6 +244,17 @@ class NoSpecialTokens:
         return self.tokenizer(text, add_special_tokens=False)
 
 
+def test_code_that_a_model_brings_is_not_even_asked_about(tmp_path, monkeypatch):
+    """transformers would ask on the terminal, and run it where somebody says yes."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: ...\n")
+    config = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(LetsError, match="cannot load"):
+        Encoder.from_pretrained(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_tokenizer_without_cls_first_is_refused():
     tokenizer = make_tokenizer()
     with pytest.raises(LetsError, match=r"must put its \[CLS\] token first"):

@@ -34,7 +34,7 @@ def encoder_config(spec: str) -> Any:
     EncoderShape.from_name(spec)  # raises with the list of names
     if spec in PRESETS:
         return AutoConfig.for_model(**PRESETS[spec])
-    return AutoConfig.from_pretrained(spec)
+    return AutoConfig.from_pretrained(spec, trust_remote_code=False)
 
 
 def bench_encoder(

@@ -53,14 +53,18 @@ def load_fine_tuned(
     source = str(path_or_id)
     try:
         with quiet_transformers():
-            config: Any = AutoConfig.from_pretrained(source)
+            config: Any = AutoConfig.from_pretrained(source, trust_remote_code=False)
             check_classifier(
                 config, (config.architectures or ["no kind of model"])[0], encoder, source
             )
             model, loaded = AutoModelForSequenceClassification.from_pretrained(
-                source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                source,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
             )
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except LetsError:
         raise
     except Exception as error:  # transformers raises many kinds for a path that is no model

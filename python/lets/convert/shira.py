@@ -89,6 +89,7 @@ def _base(encoder: Encoder, num_labels: int) -> tuple[Any, set[str]]:
             revision=encoder.revision,
             num_labels=num_labels,
             use_safetensors=True,
+            trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
         )

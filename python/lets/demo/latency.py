@@ -101,7 +101,10 @@ def _dense_models(
     """As many separate models as the largest count of tasks, per kind of baseline."""
     from transformers import AutoModelForSequenceClassification
 
-    loaded = [AutoModelForSequenceClassification.from_pretrained(path).eval() for path in models]
+    loaded = [
+        AutoModelForSequenceClassification.from_pretrained(path, trust_remote_code=False).eval()
+        for path in models
+    ]
     copies = [copy.deepcopy(loaded[i % len(loaded)]) for i in range(max(_TASK_COUNTS))]
     kinds = {"eager": [eager_forward(model) for model in copies]}
     if onnx_runtime_available():

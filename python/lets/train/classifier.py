@@ -107,7 +107,7 @@ def load_classifier(folder: str | Path) -> Any:
     try:
         with quiet_transformers():
             model = AutoModelForSequenceClassification.from_pretrained(
-                folder, use_safetensors=True, dtype=torch.float32
+                folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
             )
     except (OSError, ValueError) as error:
         raise LetsError(f"{folder}: cannot be loaded as a classifier: {error}") from error
