@@ -82,7 +82,9 @@ class _Uvicorn(uvicorn.Server):
 def _config(app: Any, settings: ServeSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=bounded_protocol(settings.max_connections, settings.header_timeout),
+        http=bounded_protocol(
+            settings.max_connections, settings.header_timeout, settings.request_timeout
+        ),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -10,7 +10,7 @@ from pathlib import Path
 from lets.errors import LetsError
 
 API_KEY, ADMIN_KEY = "LETS_API_KEY", "LETS_ADMIN_KEY"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class ServeSettings:
         auto_truncate: Whether longer texts are cut where a request does not say.
         header_timeout, body_timeout: From a connection's first byte awaited to the last of its
             headers, and from these to the last byte of the body.
+        request_timeout: For an answer, and for a client to read what it has not read of it.
         page: Serve the page at `/` and what it calls (`/v1/compare`).
     """
 
@@ -75,7 +76,7 @@ class ServeSettings:
                 raise LetsError(
                     f"serve: with {API_KEY} the admin API needs a key of its own: set {ADMIN_KEY}"
                 )
-            if self.admin_host not in _LOOPBACK:
+            if self.admin_host not in LOOPBACK:
                 raise LetsError(
                     f"serve: an admin API on {self.admin_host} needs a key: set {ADMIN_KEY}"
                 )

@@ -1,11 +1,13 @@
 """What is refused, cancelled or cut off, so that no client takes more than its share."""
 
+import asyncio
 import contextlib
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from lets.serve.connections import Ending
 
 from tests.lets.serve.raw import connected, hang_up, read_all, read_one, request, status_of
 from tests.lets.serve.serving import make_tasks, running
@@ -106,6 +108,34 @@ def test_slow_headers_of_a_second_request(held):
         assert read_one(connection) == 200
         connection.sendall(b"POST /predict HTTP/1.1\r\nho")
         assert read_all(connection) == b""
+
+
+def test_clients_that_read_nothing():
+    """They lose their place: neither an answer's time nor a closed connection waits for them."""
+    limits = {"request_timeout": 0.4, "keep_alive": 1}
+    with running(**limits) as server, contextlib.ExitStack() as clients:
+        open_ones = server.server._servers[0].server_state.connections
+        for _ in range(3):
+            client = clients.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            client.connect(("127.0.0.1", server.server.port))
+            client.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 1200)
+        wait_until(lambda: len(open_ones) == 3)
+        wait_until(lambda: not open_ones, 20)
+
+
+def test_a_closed_connection_waits_for_no_client():
+    async def close_with_something_unread():
+        loop, lost = asyncio.get_running_loop(), asyncio.Event()
+        ours, theirs = socket.socketpair()
+        protocol = type("Peer", (asyncio.Protocol,), {"connection_lost": lambda *_: lost.set()})
+        with ours, theirs:
+            transport, _ = await loop.create_connection(protocol, sock=ours)
+            transport.write(b"x" * (1 << 24))
+            Ending(transport, loop, 0.1).close()
+            await asyncio.wait_for(lost.wait(), 10)
+
+    asyncio.run(close_with_something_unread())
 
 
 def test_large_headers(held):
