@@ -1,5 +1,5 @@
 # lets serve. CPU (default): docker build -t lets . ; CUDA: docker build --target cuda -t lets:cuda .
-# docker run -p 8080:8080 -v $PWD/packs:/packs:ro -v $PWD/encoder:/encoder:ro lets
+# docker run -p 127.0.0.1:8080:8080 -v $PWD/packs:/packs:ro -v $PWD/encoder:/encoder:ro lets
 
 FROM python:3.11.9-slim-bookworm AS build-cpu
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
@@ -22,7 +22,8 @@ FROM python:3.11.9-slim-bookworm AS server
 RUN useradd --create-home --uid 1000 lets
 EXPOSE 8080
 ENV HF_HUB_DISABLE_TELEMETRY=1
-# Only the container's own network reaches it; the admin port stays off unless asked for.
+# Whoever reaches the published port may ask: -p 8080:8080 is every interface of the host, so give
+# that one a key (-e LETS_API_KEY). The admin port stays off unless asked for.
 ENTRYPOINT ["lets", "serve", "--host", "0.0.0.0", "--encoder", "/encoder"]
 CMD ["/packs"]
 HEALTHCHECK --start-period=60s CMD \
