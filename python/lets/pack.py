@@ -156,10 +156,14 @@ def expand_packs(packs: Sequence[str | Path]) -> list[str]:
 def resolve_pack(path: str | Path) -> tuple[Path, bool]:
     """Local folder of a pack, and whether its files are links of the hub's cache."""
     folder = Path(path)
-    if folder.is_dir():
-        return folder, False
+    try:
+        if folder.is_dir():
+            return folder, False
+        exists = folder.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise LetsError(f"{path!s:.200}: cannot be read ({error.strerror or error})") from error
     parts = str(path).split("/")
-    if folder.exists() or len(parts) != 2 or not all(parts) or parts[0] in (".", ".."):
+    if exists or len(parts) != 2 or not all(parts) or parts[0] in (".", ".."):
         raise LetsError(f"{path}: must be the folder of a task pack or a hub id (owner/name)")
     from huggingface_hub import snapshot_download
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from lets.run.engine import Engine
 from lets.run.task_set import TaskSet
 from lets.serve.access_log import event
 from lets.serve.app import add_health, guarded, new_app
+from lets.serve.auth import LocalNames
 from lets.serve.errors import VALIDATION, ApiError
 from lets.serve.service import Service
 from lets.validate import check_sample_outputs
@@ -65,7 +66,8 @@ def admin_app(service: Service) -> Any:
         """Remove a task; requests that are under way are still answered."""
         return await admin.remove(name)
 
-    return guarded(app, service, service.settings.admin_key)
+    key = service.settings.admin_key
+    return guarded(LocalNames(app) if key is None else app, service, key)
 
 
 class Admin:
@@ -76,6 +78,12 @@ class Admin:
         self._thread = ThreadPoolExecutor(1, "lets-admin")
 
     async def add(self, pack: str, name: str | None, replace: bool) -> dict[str, Any]:
+        return await _to_its_end(self._add(pack, name, replace))
+
+    async def remove(self, name: str) -> dict[str, Any]:
+        return await _to_its_end(self._remove(name))
+
+    async def _add(self, pack: str, name: str | None, replace: bool) -> dict[str, Any]:
         begun, engine = time.perf_counter(), self._service.engine
         there = set(engine.task_set.tasks)
         try:
@@ -91,7 +99,7 @@ class Admin:
         event(f"task {change}", task=added["task"], ms=milliseconds)
         return {**added, "change": change, "ms": milliseconds}
 
-    async def remove(self, name: str) -> dict[str, Any]:
+    async def _remove(self, name: str) -> dict[str, Any]:
         try:
             await self._run(lambda: self._service.engine.remove_task(name))
         except LetsError as error:
@@ -101,9 +109,12 @@ class Admin:
         return {"task": name, "change": "removed"}
 
     async def _run(self, change: Any) -> Any:
-        # Shielded: a client that hangs up leaves no change half reported.
-        future = asyncio.get_running_loop().run_in_executor(self._thread, change)
-        return await asyncio.shield(future)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, change)
+
+
+async def _to_its_end(change: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """A change goes on, and is logged and counted, when its client hangs up or its time is over."""
+    return await asyncio.shield(asyncio.ensure_future(change))
 
 
 def add_checked(

@@ -1,4 +1,4 @@
-"""Keys: every route but /health asks for one, where one is set."""
+"""Keys: every route but /health asks for one, if it is set; what guards an admin port without."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import hmac
 from typing import Any
 
 from lets.serve.errors import ApiError, send_error
+from lets.serve.settings import LOOPBACK
 
 OPEN = "/health"
 
@@ -40,6 +41,27 @@ class Auth:
                 given = _key(value)
         # Digests have one length, so not even the key's length shows in the time.
         return hmac.compare_digest(_digest(given), self._digest)
+
+
+class LocalNames:
+    """ASGI middleware of a port that asks for no key: its clients must call it by a loopback name.
+
+    A page of another site cannot: its name, pointed at this machine (DNS rebinding), is in `Host`.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+            name = host if host.endswith("]") else host.rpartition(":")[0] or host
+            if name.strip("[]").lower() not in LOOPBACK:
+                scope["lets.reason"] = "host"
+                message = f"without a key this port is called {', '.join(LOOPBACK)} only"
+                await send_error(send, ApiError(403, "Unauthorized", "host", message))
+                return
+        await self.app(scope, receive, send)
 
 
 def _key(header: bytes) -> bytes:

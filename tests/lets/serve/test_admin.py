@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 import torch
@@ -92,12 +93,48 @@ def test_wrong_packs_and_names(server, packs, tmp_path):
         ({"pack": str(tmp_path / "none")}, "must be the folder of a task pack"),
         ({"pack": str(foreign)}, "load the encoder that it was trained on"),
         ({"pack": str(paths["late"]), "name": "../x"}, "name must be 1 to 100 letters"),
+        ({"pack": "a" * 5000}, "cannot be read (File name too long)"),
+        ({"pack": "a/b\0"}, "a/b"),
+        ({"pack": ""}, ""),
         ({"pack": 3}, "pack"),
         ({}, "pack: Field required"),
     ):
         status, found = server.admin("POST", "/tasks", request)
         assert (status, message in found["error"]) == (422, True), found
     assert server.admin("POST", "/predict", {"inputs": "red", "task": "topic"})[0] == 404
+
+
+def test_other_sites_pages_cannot_reach_the_port_without_a_key(server):
+    """A site may give its own name this machine's address; the browser then sends that name."""
+    port = server.server.admin_port
+    for host in ("rebound.example", f"rebound.example:{port}", "localhost.example:80", "", "[::2]"):
+        for method, path in (("GET", "/tasks"), ("DELETE", "/tasks/topic")):
+            status, found = server.admin(method, path, headers={"host": host})
+            assert (status, "without a key" in found["error"]) == (403, True), host
+    for host in ("localhost", f"LOCALHOST:{port}", "127.0.0.1", f"[::1]:{port}", "[::1]"):
+        assert server.admin("GET", "/tasks", headers={"host": host})[0] == 200, host
+    assert "topic" in server.engine.tasks
+
+
+def test_a_change_outlives_its_client(packs):
+    """Its time is over; the change is made all the same, and counted."""
+    paths, _ = packs
+    go = threading.Event()
+    with running(admin_port=0, request_timeout=0.3) as server:
+        admitted = server.engine.add_task
+
+        def slow(*arguments, **options):
+            assert go.wait(10)
+            return admitted(*arguments, **options)
+
+        server.engine.add_task = slow
+        assert server.admin("POST", "/tasks", {"pack": str(paths["late"])})[0] == 503
+        go.set()
+        deadline = time.monotonic() + 10
+        while not server.metric('lets_task_changes_total{change="added"}'):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert "late" in server.engine.tasks
 
 
 def test_all_tasks_may_go(server):
