@@ -42,7 +42,7 @@ def load_shira(
         name.removeprefix(_PREFIX): tensor
         for name, tensor in load_tensors(folder / "adapter_model.safetensors").items()
     }
-    heads = [name for name in _HEADS if name in tensors]
+    heads = [name for name in _HEADS if name in tensors and tensors[name].dim() == 2]
     if not heads:
         raise LetsError(f"convert: {folder}: the adapter must hold its classifier, got none")
     model, missing = _base(encoder, len(tensors[heads[0]]))
@@ -54,6 +54,12 @@ def load_shira(
     parameters: dict[str, Tensor] = dict(model.named_parameters())
     if unknown := sorted(set(tensors) - set(parameters)):
         raise LetsError(f"convert: {folder}: {unknown[0]} is no part of {type(model).__name__}")
+    for name, tensor in tensors.items():  # copy_ would broadcast another shape
+        if tensor.shape != parameters[name].shape:
+            raise LetsError(
+                f"convert: {folder}: {name} must be {list(parameters[name].shape)}, "
+                f"got {list(tensor.shape)}"
+            )
     if random := sorted(missing - set(tensors)):
         raise LetsError(
             f"convert: {folder}: {random[0]} must be in the adapter, because {encoder.source} has "
@@ -106,12 +112,13 @@ def _change(
     sizes = torch.tensor(weight.shape)[:, None]
     if (
         indices is None
+        or values.dim() != 1
         or indices.shape != (2, len(values))
-        or bool((indices < 0).any() or (indices >= sizes).any())
+        or not bool(((indices >= 0) & (indices < sizes)).all())  # NaN is neither
     ):
         raise LetsError(
             f"convert: {folder}: {module}{_INDICES} must be rows and columns of "
-            f"{list(weight.shape)}, one for each of {len(values)} weights"
+            f"{list(weight.shape)}, one for each of {values.numel()} weights"
         )
     if not bool(torch.isfinite(values).all()):
         raise LetsError(f"convert: {folder}: {module}{_WEIGHT} must be finite")

@@ -126,6 +126,26 @@ def _not_finite(tensors):
     return {**tensors, name: tensors[name] * torch.nan}
 
 
+def _indices_without_a_number(tensors):
+    name = next(n for n in tensors if n.endswith("shira_indices"))
+    return {**tensors, name: tensors[name] * torch.nan}
+
+
+def _weights_in_rows(tensors):
+    name = next(n for n in tensors if n.endswith("shira_weight"))
+    return {**tensors, name: tensors[name][:, None]}
+
+
+def _one_weight(tensors):
+    name = next(n for n in tensors if n.endswith("shira_weight"))
+    return {**tensors, name: tensors[name][0].clone()}
+
+
+def _bias_to_broadcast(tensors):
+    name = next(n for n in tensors if n.endswith("classifier.bias"))
+    return {**tensors, name: tensors[name][:1].clone()}
+
+
 def _of_no_module(tensors):
     return {**tensors, "base_model.model.other.shira_weight": torch.ones(1)}
 
@@ -136,6 +156,10 @@ def _of_no_module(tensors):
         (_without_classifier, "must hold its classifier"),
         (_out_of_range, "must be rows and columns of"),
         (_not_finite, "must be finite"),
+        (_indices_without_a_number, "must be rows and columns of"),
+        (_weights_in_rows, "must be rows and columns of"),
+        (_one_weight, "must be rows and columns of"),
+        (_bias_to_broadcast, r"classifier.bias must be \[3\], got \[1\]"),
         (_of_no_module, "other must be a linear layer"),
     ],
 )
