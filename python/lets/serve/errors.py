@@ -23,6 +23,7 @@ class ApiError(Exception):
     def __init__(
         self, status: int, error_type: str, reason: str, message: str, retry_after: int = 0
     ) -> None:
+        message = message.encode("utf-8", "backslashreplace").decode()  # a client's lone surrogate
         super().__init__(message)
         self.status, self.error_type, self.reason = status, error_type, reason
         self.message, self.retry_after = message, retry_after

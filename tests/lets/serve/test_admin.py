@@ -96,6 +96,8 @@ def test_wrong_packs_and_names(server, packs, tmp_path):
         ({"pack": "a" * 5000}, "cannot be read (File name too long)"),
         ({"pack": "a/b\0"}, "a/b"),
         ({"pack": ""}, ""),
+        ({"pack": "\ud800"}, "\\ud800"),
+        ({"pack": str(paths["late"]), "name": "\ud800"}, "name must be 1 to 100 letters"),
         ({"pack": 3}, "pack"),
         ({}, "pack: Field required"),
     ):
