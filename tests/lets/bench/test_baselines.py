@@ -52,6 +52,13 @@ def test_models_have_memory_of_their_own(plain, tmp_path):
     assert all(ours.data_ptr() != theirs.data_ptr() for ours, theirs in pairs)
 
 
+def test_own_dense_models_share_no_weights_where_none_is_packed(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr("lets.products.can_pack", lambda *_: False)
+    baseline = BASELINES["own-dense"](Dense(plain, plain, 1, tmp_path), 2)
+    first, second = ([*vars(e.layers[0]).values()] for e in baseline.encoders)
+    assert not {t.data_ptr() for t in first} & {t.data_ptr() for t in second}
+
+
 def test_reasons(plain, tmp_path):
     half = copy.deepcopy(plain).to(torch.bfloat16)
     dense = Dense(half, half, 1, tmp_path)

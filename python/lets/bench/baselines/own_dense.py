@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -27,10 +28,11 @@ class OwnDense(Sequential):
         last = plain.shape.num_layers - 1
         whole = FrozenNeeds(hidden=frozenset({last}), pooled=frozenset({last}))
         needs = FrozenNeeds(pooled=frozenset({last})) if _cls_last(dense.model) else whole
-        self.forwards = [
-            _forward(plain.packed(dense.quantization), needs, model.bert.pooler, model.classifier)
-            for _ in range(models)
-        ]
+        self.encoders, self.forwards = [], []
+        for _ in range(models):  # copied first: where nothing is packed, packing copies nothing
+            encoder, *head = copy.deepcopy((plain, model.bert.pooler, model.classifier))
+            self.encoders.append(encoder.packed(dense.quantization))
+            self.forwards.append(_forward(self.encoders[-1], needs, *head))
 
     @classmethod
     def unavailable(cls, dense: Dense) -> str | None:
