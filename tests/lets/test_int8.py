@@ -90,7 +90,7 @@ def test_what_cannot_be_rounded():
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="of oneDNN on x86")
 def test_processors_whose_sums_overflow_are_refused():
-    """Without VNNI 64 products of 127 and 255 are about half of what they should be."""
+    """Without VNNI the sum of 64 ones times ones was 0.5."""
     code = "from lets.int8 import quantize; import torch; quantize(torch.ones(2, 2))"
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
     run = subprocess.run(
