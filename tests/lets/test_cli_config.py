@@ -62,6 +62,8 @@ def test_required_flags_are_still_required(tmp_path):
         ("seed: {a: 1}", "seed must be a value or a list of values"),
         ("train-file: a\ndata: b", "data gives a flag a second time"),
         ("seed: [", "is not YAML"),
+        ("seed: 2024-13-01", "is not YAML"),
+        ("seed: " + "[" * 5000, "is not YAML"),
     ],
 )
 def test_refused(text, message, tmp_path):

@@ -66,7 +66,7 @@ def read_yaml(path: Path, flag: str) -> dict[Any, Any]:
         found = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise LetsError(f"{flag}: cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month
         raise LetsError(f"{flag}: {path} is not YAML: {error}") from error
     if not isinstance(found, dict):
         raise LetsError(f"{flag}: {path} must be a mapping, got {type(found).__name__}")
