@@ -8,6 +8,8 @@ import torch
 
 from lets.bench.measure import interleaved
 from lets.serve.errors import OVERLOADED, ApiError
+from lets.serve.job import Job
+from lets.serve.responses import call_cost
 from lets.serve.service import Service
 from lets.tokens import collate
 
@@ -28,13 +30,14 @@ class Comparison:
         loaded = self._service.engine.task_set
         try:
             job, _ = await self._service.answer(loaded, [text], tasks, True)
-            return await self._service.batcher.alone(lambda: self._measure(job))
+            found = await self._service.batcher.alone(lambda: self._measure(job))
+            return {**found, "flop_ratio": self._flop_ratio(job)}
         finally:
             self._busy = False
 
     @torch.inference_mode()
-    def _measure(self, job: Any) -> dict[str, Any]:
-        engine, costs = self._service.engine, self._service.costs
+    def _measure(self, job: Job) -> dict[str, Any]:
+        engine = self._service.engine
         encoder, tokenizer = engine.encoder, engine.encoder.tokenizer
         inputs = [
             (
@@ -54,7 +57,6 @@ class Comparison:
             {"lets": ours, "dense": lambda: encoder.forward(longest)}, _ROUNDS, warmup=1
         )
         lets, dense, count = times["lets"].median, times["dense"].median, len(job.counts)
-        flops = [costs.flops(job.loaded, names, t.input_ids.shape[1]) for t, names in inputs]
         return {
             "tasks": count,
             "tokens": longest.input_ids.shape[1],
@@ -62,5 +64,9 @@ class Comparison:
             "one_dense_ms": 1e3 * dense,
             "dense_ms": 1e3 * count * dense,
             "ratio": count * dense / lets,
-            "flop_ratio": sum(f.dense for f in flops) / max(1, sum(f.total for f in flops)),
         }
+
+    def _flop_ratio(self, job: Job) -> float:
+        """Operations of dense models over ours; in the event loop, as all of `Costs`."""
+        cost = call_cost(job, self._service.costs)
+        return cost["dense_gflop"] / (cost["shared_gflop"] + cost["own_gflop"])
