@@ -8,15 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from lets.cli.config_file import Config
-from lets.cli.options import DataOptions, RunOptions, with_options
+from lets.cli.options import ConvertOptions, DataOptions, with_options
 from lets.cli.output import Json, print_json, print_table
 from lets.errors import LetsError
 
 
-@with_options(DataOptions, RunOptions)
+@with_options(DataOptions, ConvertOptions)
 def convert(
     data: DataOptions,
-    run: RunOptions,
+    run: ConvertOptions,
     dense: Annotated[
         str | None,
         typer.Option(help="Fine-tuned checkpoint, folder or hub id.", show_default=False),
@@ -26,7 +26,8 @@ def convert(
     ] = None,
     policy: Annotated[
         str | None,
-        typer.Option(help="JSON file, fig2b or g-<groups> (default: g-2).", show_default=False),
+        typer.Option(help="JSON file, fig2b or g-<groups> (default: g-2; g-1 if layers are odd).",
+                     show_default=False),
     ] = None,
     score: Annotated[str, typer.Option(help="gradient or magnitude: ranks changes.")] = "gradient",
     temperature: Annotated[float, typer.Option(help="Of the distillation.")] = 2.0,
@@ -54,7 +55,7 @@ def convert(
     # An adapter on the ordinary architecture is converted exactly, unless something else is wanted.
     exact = adapter is not None and policy is None and run.variant in (None, "p")
     variant, layers = "p" if exact else settings.variant, encoder.shape.num_layers
-    spec = policy or ("g-1" if variant == "p" else "g-2")
+    spec = policy or ("g-1" if variant == "p" or layers % 2 else "g-2")
     chosen = Policy.from_spec(spec, layers, encoder.shape.name)
     how = ConvertConfig(chosen, variant, score, temperature)
     names, masks = [] if labels is None else labels.split(","), None
@@ -69,7 +70,7 @@ def convert(
         with_labels_of(tuned, rows),
         how,
         settings,
-        run.output_dir,
+        run.output_dir or f"packs/{rows.name}",
         masks=masks,
         train=not exact,
         progress=TerminalProgress(),

@@ -98,7 +98,7 @@ class RunOptions:
 
     encoder: str = option("Folder or hub id of the frozen encoder.", MISSING)
     output_dir: str = option(
-        "Folder for results and checkpoints; of `convert`: of the pack.", MISSING,
+        "Folder for results and checkpoints.", MISSING,
         "--output-dir", "--output", "-o",
     )  # fmt: skip
     overwrite: bool = option(
@@ -124,4 +124,13 @@ class RunOptions:
     )
     settings: list[str] | None = option(  # noqa: RUF009  (a field)
         "Any setting of a recipe, e.g. search.cost_power=1.0; repeatable.", None, "--set"
+    )
+
+
+@dataclass(frozen=True)
+class ConvertOptions(RunOptions):
+    """The same, of a verb that writes a pack and nothing else."""
+
+    output_dir: str = option(
+        "Folder of the pack (default: packs/<task name>).", "", "--output-dir", "--output", "-o"
     )

@@ -154,7 +154,7 @@ def test_refused(change, message, checkpoint, tiny_encoder, tmp_path):
         load_fine_tuned(folder, tiny_encoder)
 
 
-def test_command(checkpoint, tiny_folder, tiny_encoder, tmp_path):
+def test_command(checkpoint, tiny_folder, tiny_encoder, tmp_path, monkeypatch):
     from tests.tiny import make_rows, write_csv
 
     (tmp_path / "recipe.json").write_text(json.dumps(SETTINGS))
@@ -170,6 +170,10 @@ def test_command(checkpoint, tiny_folder, tiny_encoder, tmp_path):
     assert load_pack(tmp_path / "x", tiny_encoder).name == "warmth"
     again = CliRunner().invoke(app, [str(a) for a in (*arguments, "--overwrite", "--json")])
     assert json.loads(again.stdout)["metric"] == "accuracy"
+    monkeypatch.chdir(tmp_path)
+    short = CliRunner().invoke(app, [*map(str, arguments[:-2]), "--json"])
+    assert json.loads(short.stdout)["pack"] == "packs/warmth"
+    assert load_pack("packs/warmth", tiny_encoder).name == "warmth"
     both = CliRunner().invoke(app, [str(a) for a in (*arguments, "--adapter", "b")])
     assert both.exit_code == 2
     assert "give --dense or --adapter, and not both" in both.stderr
