@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from lets.cli.config_file import read_yaml
 from lets.cli.options import DataOptions, RunOptions
@@ -88,27 +89,60 @@ def read_tasks(
         return [(data, run, policy)]
     entries = read_yaml(Path(file), "--tasks")
     shared = {"encoder", "output_dir", "overwrite", "revision", "device"}
-    own: dict[str, Any] = {f.name: data for f in fields(data)}
-    own |= {f.name: run for f in fields(run) if f.name not in shared} | {"policy": None}
+    own = {k: v for k, v in (_flags(data) | _flags(run)).items() if v not in shared}
+    own["policy"] = "policy"
+    kinds = {**get_type_hints(DataOptions), **get_type_hints(RunOptions), "policy": str | None}
+    of_data = {f.name for f in fields(data)}
     tasks = []
     for name, given in entries.items():
         if not isinstance(given, dict):
             raise LetsError(f"--tasks: {file}: {name} must map flags to values")
-        flags = {str(key).replace("-", "_"): value for key, value in given.items()}
-        if unknown := sorted(set(flags) - set(own)):
-            raise LetsError(f"--tasks: {file}: {name}: unknown flag {unknown[0]!r}")
+        where, flags = f"--tasks: {file}: {name}", dict[str, Any]()
+        for key, value in given.items():
+            field = own.get(str(key).replace("-", "_"))
+            if field is None:
+                raise LetsError(f"{where}: unknown flag {key!r}")
+            if field in flags:
+                raise LetsError(f"{where}: {key} gives a flag a second time")
+            flags[field] = _as_typed(value, kinds[field], f"{where}: {key}")
         chosen = flags.pop("policy", policy)
-        of_data = {k: v for k, v in flags.items() if own[k] is data}
-        of_run = {k: v for k, v in flags.items() if own[k] is run}
         output = str(Path(run.output_dir) / check_task_name(name))
         tasks.append(
             (
-                replace(data, **{"task_name": name, **of_data}),
-                replace(run, **of_run, output_dir=output),
+                replace(
+                    data, **{"task_name": name, **{k: v for k, v in flags.items() if k in of_data}}
+                ),
+                replace(
+                    run, output_dir=output, **{k: v for k, v in flags.items() if k not in of_data}
+                ),
                 chosen,
             )
         )
     return tasks
+
+
+def _flags(group: Any) -> dict[str, str]:
+    """Field of each flag of a group of options, with `_` for `-`."""
+    return {
+        flag.lstrip("-").replace("-", "_"): f.name
+        for f in fields(group)
+        for flag in (f.name, *f.metadata["names"])
+    }
+
+
+def _as_typed(value: Any, kind: Any, where: str) -> Any:
+    """A value of a YAML file as the command line reads it: 1e-3, say, is a string in YAML."""
+    kinds = [get_origin(k) or k for k in get_args(kind)] or [kind]
+    if type(value) in kinds and not (
+        list in kinds and any(type(v) is not str for v in value or ())
+    ):
+        return value
+    for target, sources in ((float, (int, str)), (int, (str,)), (str, (int, float))):
+        if target in kinds and type(value) in sources:
+            with contextlib.suppress(ValueError):
+                return target(value)
+    wanted = " or ".join("nothing" if k is type(None) else k.__name__ for k in kinds)
+    raise LetsError(f"{where} must be of type {wanted}, got {value!r}")
 
 
 def load_encoder(path_or_id: str, revision: str | None = None, device: str = "cpu") -> Any:

@@ -11,6 +11,8 @@ from dataclasses import replace
 import pytest
 import torch
 from lets.cli import app
+from lets.cli.options import DataOptions, RunOptions
+from lets.cli.requests import read_tasks
 from lets.errors import LetsError
 from lets.train.many import RayOptions, TaskRun, fit_many
 from safetensors.torch import load_file
@@ -97,6 +99,33 @@ def test_tasks_file(files, tmp_path):
     wrong = CliRunner().invoke(app, files("run"))
     assert wrong.exit_code == 2
     assert "short: unknown flag 'sede'" in wrong.stderr
+
+
+def test_values_of_a_tasks_file_are_read_as_the_command_line_reads_them(tmp_path):
+    data, run = DataOptions(task_name=None), RunOptions("bert", "runs")
+    path = tmp_path / "tasks.yaml"
+
+    def read(text):
+        path.write_text(f"a: {text}")
+        return read_tasks(data, run, str(path), None)[0]
+
+    its_data, its_run, policy = read(
+        "{data: a.csv, text: 5, learning-rate: 1e-3, density: 1, set: [a.b=1], policy: g-2}"
+    )
+    assert (its_data.train_file, its_data.text_column, its_data.task_name) == ("a.csv", "5", "a")
+    assert (its_run.learning_rate, its_run.density, its_run.settings) == (0.001, 1.0, ["a.b=1"])
+    assert (its_run.output_dir, policy) == ("runs/a", "g-2")
+    for text, message in (
+        ("{data: [a.csv]}", "data must be of type str or nothing, got \\['a.csv'\\]"),
+        ("{max-train-samples: few}", "max-train-samples must be of type int or nothing"),
+        ("{seed: 1.5}", "seed must be of type int"),
+        ("{first-order: 1}", "first-order must be of type bool, got 1"),
+        ("{set: [1]}", "set must be of type list"),
+        ("{data: a.csv, train_file: b.csv}", "train_file gives a flag a second time"),
+        ("{output: x}", "unknown flag 'output'"),
+    ):
+        with pytest.raises(LetsError, match=message):
+            read(text)
 
 
 def wait_for(condition, seconds=400):
