@@ -74,7 +74,7 @@ class Encoder:
         self.eps = float(getattr(config, "layer_norm_eps", 1e-12))  # DistilBERT has no choice
         self.dtype, self.device = dtype, torch.device(device)
         parts: Any = model.eval().requires_grad_(False)
-        self.max_length = _max_length(parts, tokenizer)
+        self.max_length = longest_input(parts, tokenizer)
         self.vocab_size = int(config.vocab_size)
         types = getattr(parts.embeddings, "token_type_embeddings", None)
         self.type_vocab_size = 0 if types is None else types.num_embeddings
@@ -345,7 +345,8 @@ def check_device(device: torch.device | str) -> None:
         raise LetsError("device: cuda is asked for, but torch sees no CUDA device here")
 
 
-def _max_length(model: Any, tokenizer: Any) -> int:
+def longest_input(model: Any, tokenizer: Any) -> int:
+    """Most tokens that a model of transformers (without a head) and its tokenizer take."""
     positions = int(model.config.max_position_embeddings)
     padding = getattr(model.embeddings, "padding_idx", None)
     if padding is not None:  # RoBERTa's and MPNet's positions start behind the padding's

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lets.data import Columns, read_rows
-from lets.encoder import Encoder
+from lets.encoder import Encoder, longest_input
 from lets.errors import LetsError
 from lets.pack import load_pack
 from lets.run.engine import Engine
@@ -71,11 +71,14 @@ def evaluate_full(
     """Score a transformers classifier on a file."""
     from transformers import AutoTokenizer
 
+    if max_length < 3:
+        raise LetsError(f"eval: max_seq_length must be at least 3 tokens, got {max_length}")
     model = load_classifier(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise LetsError(f"{folder}: its tokenizer cannot be loaded: {error}") from error
+    max_length = min(max_length, longest_input(model.base_model, tokenizer))
     regression = model.config.num_labels == 1
     labels = () if regression else tuple(model.config.id2label[i] for i in range(model.num_labels))
     problem_type = REGRESSION if regression else CLASSIFICATION

@@ -25,12 +25,9 @@ def ops_report(
     num_labels: int = 2,
 ) -> dict[str, Any]:
     """Costs of each policy and metrics of the set, in GFLOP and in % of the encoder."""
-    for name, value in (("seq-len", seq_len), ("num-labels", num_labels)):
-        if value < 1:
-            raise LetsError(f"ops: {name} must be at least 1, got {value}")
+    check_sizes(seq_len, density, num_labels)
     if not policies:
         raise LetsError("ops: policy must be given at least once, or system")
-    kept_weights(density, 1)  # refuses a density outside (0, 1] also if no layer is live
     checked = check_accounting(accounting)
     shape = EncoderShape.from_name(encoder)
     parsed = [Policy.from_spec(spec, shape.num_layers, encoder) for spec in policies]
@@ -55,6 +52,14 @@ def ops_report(
         "max_speedup": metrics.max_speedup,
         "schedule_speedup": metrics.schedule_speedup,
     }
+
+
+def check_sizes(seq_len: int, density: float, num_labels: int) -> None:
+    """Raise a LetsError for sizes that nothing can have."""
+    for name, value in (("seq-len", seq_len), ("num-labels", num_labels)):
+        if value < 1:
+            raise LetsError(f"ops: {name} must be at least 1, got {value}")
+    kept_weights(density, 1)  # refuses a density outside (0, 1] also if no layer is live
 
 
 def _task(task: TaskCost, encoder_flops: int, encoder_params: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from lets.baselines import system_costs
 from lets.baselines.base import Sizes
 from lets.cost import check_accounting, encoder_flops
 from lets.errors import LetsError
+from lets.ops_report import check_sizes
 from lets.policy import Policy
 from lets.shape import EncoderShape
 
@@ -29,6 +30,7 @@ def systems_report(
     Args:
         policies: At most one: of LeTS-(p,c) and LeTS-(c).
     """
+    check_sizes(seq_len, density, num_labels)
     if len(policies) > 1:
         raise LetsError(f"ops: systems take one policy at most, got {len(policies)}")
     shape, checked = EncoderShape.from_name(encoder), check_accounting(accounting)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lets.config import ACCOUNTINGS
+from lets.errors import LetsError
 from lets.metrics import PolicyReport, policy_report
 from lets.pack import expand_packs, read_pack
 from lets.pack_config import PackConfig
@@ -60,6 +61,8 @@ def build_report(
         trace: File of `lets bench --trace`.
         seq_len: Tokens of a padded text; default: the longest that a pack takes.
     """
+    if seq_len is not None and seq_len < 1:
+        raise LetsError(f"report: seq-len must be at least 1, got {seq_len}")
     packs = expand_packs(packs)
     read = [read_pack(pack) for pack in packs]
     if encoder is None and read and (Path(read[0][0].encoder["source"]) / "config.json").is_file():

@@ -67,6 +67,9 @@ class ServeSettings:
                 _check_key(key, variable)
         if self.admin_key is not None and self.admin_key == self.api_key:
             raise LetsError(f"serve: {ADMIN_KEY} must be another one than {API_KEY}")
+        for name in ("port", "admin_port"):
+            if (getattr(self, name) or 0) >= 1 << 16:
+                raise LetsError(f"serve: {name} must be at most 65535, got {getattr(self, name)}")
         if self.admin_port is not None and 0 != self.admin_port == self.port:
             raise LetsError(
                 f"serve: admin_port must be another one than the public port, got {self.port}"

@@ -126,6 +126,7 @@ def test_what_is_not_there(packs, tmp_path):
         (("--run", tmp_path), "holds no finished run"),
         (("--trace", tmp_path / "none.json"), "cannot be read"),
         (("--encoder", "bert-base"), "other sizes than bert-base"),
+        (("--seq-len", "0"), "seq-len must be at least 1, got 0"),
     ):
         result = run(*packs, "-o", page, *arguments)
         assert result.exit_code == 2

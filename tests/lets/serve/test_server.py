@@ -90,6 +90,9 @@ def test_wrong_settings():
         port = taken.getsockname()[1]
         with pytest.raises(LetsError, match=f"cannot listen on 127.0.0.1:{port}"):
             Server(Service(make_engine(), ServeSettings(port=port)))
+    for name in ("port", "admin_port"):
+        with pytest.raises(LetsError, match=f"serve: {name} must be at most 65535, got 70000"):
+            ServeSettings(**{name: 70000})
     with pytest.raises(LetsError, match=r"must hold the longest text of tiny-bert \(48 tokens\)"):
         Service(make_engine(), ServeSettings(max_batch_tokens=40))
 
