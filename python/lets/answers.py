@@ -7,6 +7,7 @@ from typing import Any
 
 from lets.encoder import Encoder
 from lets.errors import LetsError
+from lets.pack import expand_packs
 from lets.run.engine import Engine
 from lets.run.output import TaskOutput
 from lets.tokens import Texts
@@ -23,7 +24,7 @@ def answer(
     Raises:
         LetsError: no task can answer.
     """
-    outputs = Engine.from_pretrained(encoder, packs, batch_size=batch_size)(texts)
+    outputs = Engine.from_pretrained(encoder, expand_packs(packs), batch_size=batch_size)(texts)
     errors = [output.error for output in outputs.values()]
     if all(errors):  # nobody answers: the input is wrong
         raise LetsError("; ".join(dict.fromkeys(error for error in errors if error)))

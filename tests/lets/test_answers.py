@@ -26,6 +26,7 @@ def test_answers_and_errors(tmp_path):
         assert 0.5 <= answers["topic"]["score"] <= 1.0
         assert answers["stars"]["label"] == answers["stars"]["score"]
         assert "takes pairs of texts" in answers["same"]["error"]
+    assert answer(encoder, [tmp_path], ["two"]) == answer(encoder, sorted(packs), ["two"])
     assert answer(encoder, packs[2:], [("a", "b")])[0]["text"] == ["a", "b"]
 
 

@@ -57,7 +57,7 @@ def evaluate(
 
 def predict(
     encoder: Annotated[str, typer.Option(help="The frozen encoder of the packs.")],
-    pack: Annotated[list[str], typer.Option(help="Task pack; once per task.")],
+    pack: Annotated[list[str], typer.Option(help="Task pack or folder of packs; repeatable.")],
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts; none: one per line of standard input.")
     ] = None,

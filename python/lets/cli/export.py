@@ -10,7 +10,7 @@ from lets.cli.output import Json, print_json
 
 
 def export(
-    packs: Annotated[list[str], typer.Argument(help="Task packs: folders or hub ids.")],
+    packs: Annotated[list[str], typer.Argument(help="Task packs, hub ids, or folders of packs.")],
     encoder: Annotated[str, typer.Option(help="The frozen encoder of the packs.")],
     onnx: Annotated[str, typer.Option(help="Folder of the ONNX file, tokenizer and labels.")],
     as_json: Json = False,
@@ -18,10 +18,10 @@ def export(
     """Write the encoder and its tasks as one ONNX graph, any batch and length."""
     from lets.cli.requests import load_encoder
     from lets.export.onnx import MODEL, export_onnx
-    from lets.pack import load_pack
+    from lets.pack import expand_packs, load_pack
 
     loaded = load_encoder(encoder)
-    tasks = [load_pack(pack, loaded) for pack in packs]
+    tasks = [load_pack(pack, loaded) for pack in expand_packs(packs)]
     folder = export_onnx(loaded, tasks, onnx)
     size = (folder / MODEL).stat().st_size
     if as_json:

@@ -44,6 +44,8 @@ def export_onnx(encoder: Encoder, tasks: Sequence[Task], folder: str | Path) -> 
     if folder.exists() and not (folder / TASKS).is_file() and any(folder.iterdir()):
         raise LetsError(f"{folder}: holds other files than an export; choose another folder")
     names = [task.name for task in tasks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise LetsError(f"export: tasks must have different names, got {twice[0]} more than once")
     inputs = ["input_ids", "attention_mask"] + ["token_type_ids"] * (encoder.type_vocab_size > 0)
     description = {
         "inputs": inputs,

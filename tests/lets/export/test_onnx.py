@@ -82,6 +82,10 @@ def test_refused(tmp_path):
     encoder = make_encoder()
     with pytest.raises(LetsError, match="at least one task, got none"):
         export_onnx(encoder, [], tmp_path / "a")
+    first = tasks_of(encoder)[0]
+    with pytest.raises(LetsError, match=f"different names, got {first.name} more than once"):
+        export_onnx(encoder, [first, first], tmp_path / "a")
+    assert not (tmp_path / "a").exists()
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(LetsError, match="holds other files than an export"):
         export_onnx(encoder, tasks_of(encoder), tmp_path)
