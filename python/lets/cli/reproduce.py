@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from lets.cli.output import Json, print_json, print_table
+from lets.errors import LetsError
+
+CELLS = Path("bench/glue/results")
 
 
 def reproduce(
@@ -19,9 +22,12 @@ def reproduce(
             show_default=False,
         ),
     ],
-    results: Annotated[Path, typer.Option(help="Folder of result cells.")] = Path(
-        "bench/glue/results"
-    ),
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of result cells (default: bench/glue/results).", show_default=False
+        ),
+    ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(help="Whose cells, if there are several encoders'.", show_default=False),
@@ -44,7 +50,10 @@ def reproduce(
     from lets.reproduce.pages import PAGES, build_page
     from lets.reproduce.source import Source
 
-    source = Source(results, encoder, tuple(run or ()))
+    for folder in (results, *(run or ())):
+        if folder is not None and not folder.is_dir():
+            raise LetsError(f"reproduce: {folder}: folder not found")
+    source = Source(results or CELLS, encoder, tuple(run or ()))
     pages = [build_page(name, source) for name in (PAGES if what == "all" else (what,))]
     for page in pages:
         if output_dir is not None:

@@ -73,7 +73,9 @@ class Cell:
     def __post_init__(self) -> None:
         for name in ("task", "system"):
             if not _NAME.fullmatch(str(getattr(self, name))):
-                raise LetsError(f"cell: {name} must be a lower-case name, got {self.task!r}")
+                raise LetsError(
+                    f"cell: {name} must be a lower-case name, got {getattr(self, name)!r}"
+                )
         if self.problem_type not in PROBLEM_TYPES or self.metric not in METRICS:
             raise LetsError(f"cell: unknown problem {self.problem_type!r} or metric {self.metric}")
         if self.metric not in self.scores or not all(map(_finite, self.scores.values())):

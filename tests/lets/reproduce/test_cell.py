@@ -60,6 +60,7 @@ def test_numbers_keep_four_digits(tmp_path):
     ("changes", "message"),
     [
         ({"task": "../x"}, "task must be a lower-case name"),
+        ({"system": "Full"}, "system must be a lower-case name, got 'Full'"),
         ({"scores": {"f1": 0.5}}, "must be finite and hold accuracy"),
         ({"scores": {"accuracy": 0.8}}, "accuracy is 0.8, its predictions give 0.75"),
         ({"predictions": [0, 1]}, "as many as rows.dev"),

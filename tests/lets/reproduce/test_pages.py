@@ -62,7 +62,7 @@ def test_every_page_says_where_it_comes_from(name, results, tmp_path):
 @pytest.mark.parametrize("name", PAGES)
 def test_nothing_measured_is_no_number(name, tmp_path):
     """Without cells a page has what can be computed and what the paper printed, and says so."""
-    shown = run(name, "--results", tmp_path / "none", "--json")
+    shown = run(name, "--results", tmp_path, "--json")
     assert shown.exit_code == 0, shown.output
     if name == "summary":
         assert json.loads(shown.stdout) == {"systems": {}}
@@ -99,6 +99,8 @@ def test_what_is_not_there(results, tmp_path):
     for arguments, message in (
         (("table9", "--results", results), "must be one of summary"),
         (("summary", "--results", results, "--encoder", "mpnet"), "no result cell of mpnet"),
+        (("summary", "--results", tmp_path / "none"), "none: folder not found"),
+        (("figure7", "--results", results, "--run", tmp_path / "none"), "none: folder not found"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2
