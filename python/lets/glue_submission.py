@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -99,9 +100,11 @@ def write_submission(
         write_file(folder / f"{name}.tsv", ("\n".join(lines) + "\n").encode())
         files.append(Written(f"{name}.tsv", len(rows), TEST_SETS[name].rows))
     if archive:
-        with zipfile.ZipFile(folder / "submission.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        memory = io.BytesIO()
+        with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as zipped:
             for file in files:
                 zipped.write(folder / file.file, file.file)
+        write_file(folder / "submission.zip", memory.getvalue())
     missing = tuple(f"{name}.tsv" for name in TEST_SETS if name not in texts)
     return Submission(tuple(files), missing, "submission.zip" if archive else None)
 
