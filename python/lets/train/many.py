@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lets.config import FitConfig
-from lets.encoder import Encoder
+from lets.encoder import Encoder, check_device
 from lets.errors import LetsError
 from lets.policy import Policy
 from lets.progress import Progress
@@ -145,6 +145,9 @@ def _on_ray(runs: Sequence[TaskRun], options: RayOptions) -> Finished:
     except ImportError:
         raise LetsError("fit: --engine ray needs Ray; pip install 'lets-ext[ray]'") from None
     own = not ray.is_initialized()
+    if own and not options.address:
+        for run in runs:  # Ray would wait for a GPU for ever
+            check_device(run.device)
     if own:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         local: dict[str, Any] = (

@@ -87,6 +87,13 @@ def test_others_end_when_one_fails(runs, tmp_path):
         fit_many([good, good])
 
 
+def test_ray_does_not_wait_for_a_gpu_that_is_not_there(runs, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(LetsError, match="torch sees no CUDA device"):
+        fit_many([replace(runs("gpu")[0], device="cuda")], "ray")
+
+
 def test_tasks_file(files, tmp_path):
     entries = json.loads((tmp_path / "tasks.yaml").read_text())
     del entries["long"]
