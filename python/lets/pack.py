@@ -52,8 +52,7 @@ def save_pack(
     if path.is_symlink():
         path = path.resolve()  # the link stays; what it points to is replaced
     check_task_name(task.name)
-    if path.exists() and not is_pack(path) and not (path.is_dir() and not any(path.iterdir())):
-        raise LetsError(f"{path}: exists and is no task pack; remove it or choose another folder")
+    check_target(path)
     check_samples(samples)
     encoder.check_exact(task.name)
     tensors = task_tensors(task, dtype)
@@ -136,6 +135,13 @@ def is_pack(path: str | Path) -> bool:
     """Does the folder hold a task pack, be it damaged?"""
     path = Path(path)
     return path.is_dir() and (path / CONFIG).is_file()
+
+
+def check_target(path: str | Path) -> None:
+    """Raise if something else than a pack or an empty folder is where a pack is to be."""
+    path = Path(path)
+    if path.exists() and not is_pack(path) and not (path.is_dir() and not any(path.iterdir())):
+        raise LetsError(f"{path}: exists and is no task pack; remove it or choose another folder")
 
 
 def expand_packs(packs: Sequence[str | Path]) -> list[str]:

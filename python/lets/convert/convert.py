@@ -20,7 +20,7 @@ from lets.errors import LetsError
 from lets.files import sha256_of_json
 from lets.heads import Head, LayerwiseHead
 from lets.metrics import policy_report
-from lets.pack import is_pack, save_pack
+from lets.pack import check_target, is_pack, save_pack
 from lets.policy import Policy
 from lets.progress import Progress
 from lets.run.engine import Engine
@@ -97,6 +97,7 @@ def convert(
     output = Path(output)
     if is_pack(output) and not overwrite:
         raise LetsError(f"{output}: holds a task pack; choose another folder, or give --overwrite")
+    check_target(output)  # before anything is trained
     batch_size, length = settings.per_device_eval_batch_size, settings.max_seq_length
     forward = forward_of(tuned.model, encoder, length)
     if masks is None:

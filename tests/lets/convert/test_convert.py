@@ -98,6 +98,9 @@ def test_convert(pairs, regression, tiny_encoder, tiny_task, tiny_config, settin
     assert found["pack_score"] == report["pack_score"]
     with pytest.raises(LetsError, match="give --overwrite"):
         convert(tiny_encoder, tuned, data, ConvertConfig(CHAIN), settings, report["pack"])
+    with pytest.raises(LetsError, match="exists and is no task pack"):
+        convert(tiny_encoder, tuned, data, ConvertConfig(CHAIN), settings, tmp_path)
+    assert not (tmp_path.parent / f".{tmp_path.name}.convert").exists()
 
 
 def test_whole_change_starts_from_the_checkpoint(checkpoint, tiny_encoder, tiny_task, settings):
