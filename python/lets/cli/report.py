@@ -46,10 +46,10 @@ def report(
     from lets.report.png import save_png
 
     built = build_report(packs, encoder, run or (), trace, seq_len)
-    write_file(output, report_html(built).encode())
-    if png is not None:
+    if png is not None:  # may fail, and then there is no page either
         for name, drawing in built.pictures.items():
             save_png(drawing, png / f"{name}.png")
+    write_file(output, report_html(built).encode())
     if as_json:
         print_json({**built.data, "page": str(output), "pictures": list(built.pictures)})
     else:

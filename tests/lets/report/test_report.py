@@ -131,4 +131,6 @@ def test_what_is_not_there(packs, tmp_path):
         result = run(*packs, "-o", page, *arguments)
         assert result.exit_code == 2
         assert message in result.stderr
+    (tmp_path / "file").touch()
+    assert run(*packs, "-o", page, "--png", tmp_path / "file").exit_code == 2
     assert not page.exists()
