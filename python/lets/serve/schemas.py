@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StrictBool, StrictStr
 
 _FORMS = (
     "One text; a list of texts (for a task on pairs, two strings are one pair); or a batch "
     "`[[text], …]` or `[[text, text], …]`."
 )
-Inputs = StrictStr | list[StrictStr] | list[list[StrictStr]]
+
+
+class _First(FailFast):
+    """A list of things that are no texts has one error, not 400,000 that take seconds."""
+
+    __hash__ = object.__hash__  # unions of annotated types ask for it
+
+
+Strings = Annotated[list[StrictStr], _First()]
+Inputs = StrictStr | Strings | Annotated[list[Strings], _First()]
 
 
 class PredictRequest(BaseModel):
@@ -40,7 +49,7 @@ class ClassifyRequest(BaseModel):
         json_schema_extra={"examples": [{"inputs": ["Stocks fell.", "You won!"], "tasks": None}]}
     )
     inputs: Inputs = Field(description=_FORMS)
-    tasks: list[StrictStr] | None = Field(None, description="Default: all that fit the inputs.")
+    tasks: Strings | None = Field(None, description="Default: all that fit the inputs.")
     raw_scores: StrictBool = False
     all_scores: StrictBool = Field(False, description="Also the score of every label.")
     truncate: StrictBool | None = None
@@ -81,7 +90,7 @@ class ClassifyResponse(BaseModel):
 
 class CompareRequest(BaseModel):
     inputs: StrictStr
-    tasks: list[StrictStr] | None = None
+    tasks: Strings | None = None
 
 
 class CompareResponse(BaseModel):

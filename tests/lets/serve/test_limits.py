@@ -68,6 +68,16 @@ def test_too_many_requests_at_once(held):
         assert {f.result()[0] for f in answers} == {200}
 
 
+@pytest.mark.parametrize("item", ["3", "[]", "[3]", "null", "{}"])
+def test_long_lists_of_what_is_no_text_are_refused_at_once(served, item):
+    """Checking a body is the event loop's work: nobody else is answered meanwhile."""
+    items = ",".join([item] * (800_000 // (len(item) + 1)))
+    for body in (f'{{"inputs": [{items}]}}', f'{{"inputs": "a", "tasks": [{items}]}}'):
+        begun = time.monotonic()
+        assert served.ask("POST", "/v1/classify", body=body.encode())[0] == 422
+        assert time.monotonic() - begun < 4
+
+
 def test_large_bodies(held):
     text = "a" * 3000
     assert held.ask("POST", "/topic/predict", {"inputs": text})[0] == 413
