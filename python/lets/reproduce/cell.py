@@ -146,7 +146,7 @@ def load_cells(folder: str | Path) -> list[Cell]:
     """All cells of a folder, by file name."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise LetsError(f"{folder}: folder of result cells not found; run bench/glue/run.py")
+        raise LetsError(f"{folder}: folder of result cells not found; run python -m bench.glue.run")
     return [Cell.load(path) for path in sorted(folder.glob("*.json"))]
 
 
