@@ -44,7 +44,7 @@ class Int8Weight:
 
     def plain(self) -> Tensor:
         """What it stands for in fp32. [O, I]"""
-        return self.values.to_dense().T * self.scales[:, None]
+        return (self.values.to_dense().T * self.scales[:, None]).contiguous()
 
 
 @functools.cache
@@ -78,7 +78,8 @@ def quantize(weight: Tensor) -> Int8Weight:
 
 
 def _packed(rounded: Tensor, scales: Tensor) -> Int8Weight:
-    values = torch.ops.onednn.qlinear_prepack(rounded, None)
+    # It takes any strides, and reads those of a contiguous tensor.
+    values = torch.ops.onednn.qlinear_prepack(rounded.contiguous(), None)
     return Int8Weight(values, scales, torch.zeros(len(scales), dtype=torch.int64))
 
 

@@ -40,6 +40,13 @@ def test_integers_are_multiplied_exactly(rows, in_features, out_features):
     torch.testing.assert_close(int8_linear(x / 8.0, weight, bias), expected, rtol=1e-6, atol=1e-3)
 
 
+def test_strides_change_nothing():
+    w = torch.randn(24, 40, generator=generator(3))
+    x = torch.randn(5, 40, generator=generator(4))
+    for other in (w.T.contiguous().T, quantize(w).plain()):
+        torch.testing.assert_close(int8_linear(x, quantize(other)), int8_linear(x, quantize(w)))
+
+
 def test_rows_of_all_sizes_keep_their_digits():
     random = generator(1)
     x = torch.randn(2, 9, 64, generator=random) * torch.logspace(-6, 4, 9)[:, None]
