@@ -26,12 +26,12 @@ def engine_sections(result):
     lines = [f"![time and speed-up](plots/{result['machine']}.png)", "", READING]
     for name, run in result["runs"].items():
         if run["rows"]:
-            lines += [f"#### {TITLES.get(name, name)}", *_rows(run["rows"]), ""]
+            lines += [f"#### {TITLES.get(name, name)}", *_rows(run["rows"], run["commit"]), ""]
         lines += [f"{e['baseline']}: not measured, {e['reason']}.\n" for e in run["skipped"]]
     return lines
 
 
-def _rows(rows):
+def _rows(rows, commit):
     varying = [
         key
         for key in ("encoder", "policy", "tasks", "batch", "seq_len", "mode")
@@ -42,7 +42,7 @@ def _rows(rows):
         for key in ("policy", "batch", "seq_len", "threads", "dtype", "mode")
         if key not in varying
     ]
-    yield f"{', '.join(fixed)}.\n"
+    yield f"{', '.join(fixed)}; commit `{commit}`.\n"
     head = [*varying, "baseline", "baseline ms", "LeTS ms", "ratio", "FLOPs", "reached", "max diff"]
     yield f"| {' | '.join(head)} |"
     yield f"|{' --- |' * len(head)}"
