@@ -67,7 +67,7 @@ def run_pack(seconds: int, seed: int = 1) -> dict[str, Any] | None:
         log = _run(
             [
                 sys.executable, "-m", "tests.fuzz.fuzz_pack", f"-max_total_time={seconds}",
-                f"-seed={seed}", "-timeout=20", "-max_len=16384", f"-artifact_prefix={folder}/",
+                f"-seed={seed}", "-timeout=300", "-max_len=16384", f"-artifact_prefix={folder}/",
                 found,
             ]
         )  # fmt: skip

@@ -64,20 +64,20 @@ def main() -> None:
     if arguments[:1] == ["--part"]:
         print(json.dumps(run_part(arguments[1], minutes)))
         return
-    from lets.bench.report import facts
+    from lets.bench.report import commit, facts
 
     where = facts()
     target = ROOT / "bench" / "results" / where["machine"] / "reliability.json"
     old = json.loads(target.read_text())["parts"] if target.exists() else {}
     for name in arguments or PARTS:
-        begun = time.monotonic()
+        begun, measured = time.monotonic(), commit()
         command = [sys.executable, "-m", "tests.soak.run", str(minutes), "--part", name]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             raise SystemExit(f"soak: {name} ended with {done.returncode}")
         found = json.loads(done.stdout.splitlines()[-1])
         wall = round(time.monotonic() - begun)
-        old[name] = {**found, "commit": where["commit"], "wall_seconds": wall}
+        old[name] = {**found, "commit": measured, "wall_seconds": wall}
         parts = {part: old[part] for part in PARTS if part in old}
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps({**where, "parts": parts}, indent=1) + "\n")

@@ -68,7 +68,8 @@ def arguments(tmp_path):
     def make(folder="run", **options):
         defaults = {
             "max_seq_length": 16, "num_train_epochs": 2, "learning_rate": 1e-2, "logging_steps": 2,
-            "per_device_train_batch_size": 16, "settings": SETTINGS, "seed": 3, "disable_tqdm": True,
+            "per_device_train_batch_size": 16, "settings": SETTINGS, "seed": 3,
+            "disable_tqdm": True,
         }  # fmt: skip
         return TrainingArguments(str(tmp_path / folder), **{**defaults, **options})
 
