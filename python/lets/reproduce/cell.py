@@ -92,7 +92,7 @@ class Cell:
         if self.policy is not None:
             Policy.from_dict(self.policy)
         again = score(self.metric, self.targets, self.predictions)
-        if abs(again - self.score) > 1e-9:
+        if abs(again - self.score) > 1e-5:  # rank correlations see the digits that are not kept
             raise LetsError(f"cell: {self.metric} is {self.score}, its predictions give {again}")
 
     @property
