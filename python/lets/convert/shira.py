@@ -65,12 +65,6 @@ def load_shira(
             f"convert: {folder}: {random[0]} must be in the adapter, because {encoder.source} has "
             "none; train it with modules_to_save"
         )
-    for name, tensor in tensors.items():
-        if tensor.shape != parameters[name].shape:
-            raise LetsError(
-                f"convert: {folder}: {name} must be of shape {list(parameters[name].shape)}, got "
-                f"{list(tensor.shape)}"
-            )
     only_changes = copy.deepcopy(model.base_model)
     with torch.no_grad():
         for parameter in only_changes.parameters():

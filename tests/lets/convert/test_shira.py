@@ -150,15 +150,9 @@ def _of_no_module(tensors):
     return {**tensors, "base_model.model.other.shira_weight": torch.ones(1)}
 
 
-def _of_other_shape(tensors):
-    name = next(n for n in tensors if n.endswith("classifier.bias"))
-    return {**tensors, name: tensors[name][:1]}
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_of_other_shape, "must be of shape \\[3\\], got \\[1\\]"),
         (_without_classifier, "must hold its classifier"),
         (_out_of_range, "must be rows and columns of"),
         (_not_finite, "must be finite"),
