@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 from typing import Any
 
 TableText = tuple[str, list[str], list[list[str]]]
@@ -83,7 +84,10 @@ def _totals(report: dict[str, Any]) -> TableText:
 
 def plan_html(report: dict[str, Any]) -> str:
     """One page without scripts or references."""
-    parts = [_table(*table) for table in plan_tables(report)]
+    parts = [
+        f"<h2>{html.escape(title)}</h2>{html_table(columns, rows)}"
+        for title, columns, rows in plan_tables(report)
+    ]
     advice = "".join(f"<p>{html.escape(line)}</p>" for line in report["advice"])
     style = (
         "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:64em;padding:0 1em}"
@@ -113,9 +117,10 @@ def _bars(report: dict[str, Any]) -> str:
     return f"<h2>Operations by layer, top first</h2><p>{legend}</p><table>{''.join(rows)}</table>"
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> str:
+def html_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of texts, escaped."""
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     body = "".join(
         f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
     )
-    return f"<h2>{html.escape(title)}</h2><table><tr>{head}</tr>{body}</table>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

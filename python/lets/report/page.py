@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lets.plan.tables import html_table
 from lets.report.build import Report
 from lets.report.theme import COLORS, FONT, svg_style
 
@@ -85,14 +85,6 @@ def _tasks(tasks: list[dict[str, Any]]) -> str:
         for task in tasks
     ]
     return f'<div class="wide">{html_table(columns, rows)}</div>'
-
-
-def html_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _style() -> str:
