@@ -25,6 +25,7 @@ WORDS = [
     *("a", "the", "small", "large", "red", "blue", "house", "tree", "runs"),
     *("sleeps", "not", "very", "old", "new", "one", "two", "river"),
 ]
+POLICY = Policy("ppf", "pff")  # layer 0 bypassed, 1 p-all, 2 f-cls
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 
 
@@ -146,3 +147,9 @@ def make_texts(count: int, seed=0, shortest=1, longest=12) -> list[str]:
         " ".join(WORDS[draw(0, len(WORDS))] for _ in range(draw(shortest, longest + 1)))
         for _ in range(count)
     ]
+
+
+def logits_of(task, encoder):
+    """Of a few texts."""
+    with torch.no_grad():
+        return task.to_model(encoder)(encoder.tokenize(make_texts(5), task.max_length))
