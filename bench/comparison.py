@@ -26,13 +26,15 @@ def with_measured(page, results):
 
 def _section(result):
     """Rows of one text and one policy, by number of tasks; peers in the order of `NAMES`."""
-    rows = [row for name in ("tasks", "shared") for row in _rows(result, name)]
+    runs = [result["runs"][name] for name in ("tasks", "shared") if name in result["runs"]]
+    rows = [row for run in runs for row in run["rows"]]
     rows = [row for row in rows if row["baseline"] in NAMES and row["batch"] == 1]
     if not rows:
         return ""
     first, counts = rows[0], sorted({row["tasks"] for row in rows})
+    commits = ", ".join(dict.fromkeys(f"`{run['commit']}`" for run in runs))
     lines = [
-        f"{result['machine']}, commit `{result['commit']}`: {first['encoder']} shape, policy "
+        f"{result['machine']}, commit {commits}: {first['encoder']} shape, policy "
         f"{first['policy']}, one text of {first['seq_len']} tokens, {first['dtype']} engine. Time "
         "of all answers over the engine's: above 1 the engine is faster.",
         "",
@@ -45,7 +47,3 @@ def _section(result):
             cells = (f"{ratios[n]:.2f}" if n in ratios else "" for n in counts)
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _rows(result, name):
-    return result["runs"].get(name, {"rows": []})["rows"]

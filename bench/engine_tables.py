@@ -13,6 +13,12 @@ TITLES = {
     "shared": "Dense models that share something: stacked weights, LoRA adapters",
     "compile": "torch.compile with frozen weights",
 }
+HEADLINE = {
+    "eager": "PyTorch eager",
+    "own-dense": "on the engine's own products",
+    "ort-fp32": "ONNX Runtime fp32",
+    "ort-int8": "ONNX Runtime int8",
+}
 READING = """All rows: the whole batch answered by every task. *FLOPs* is the ratio that the
 operations predict, *reached* the measured share of it. *max diff*: the engine's logits against a
 plain evaluation of the same packs. *own-dense*: dense models on the engine's own products. Weights
@@ -29,6 +35,26 @@ def engine_sections(result):
             lines += [f"#### {TITLES.get(name, name)}", *_rows(run["rows"], run["commit"]), ""]
         lines += [f"{e['baseline']}: not measured, {e['reason']}.\n" for e in run["skipped"]]
     return lines
+
+
+def headline(result):
+    """The ratios of the first setting as one small table, with our own int8 products below."""
+    rows = [
+        (row, products)
+        for name, products in (("goal", "fp32"), ("int8", "int8, approximate"))
+        for row in result["runs"][name]["rows"]
+        if row["ratio"] and row["baseline"] in HEADLINE
+    ]
+    first = rows[0][0]
+    lines = [
+        f"{first['tasks']} tasks on a {first['encoder']} shape, policy {first['policy']}, one text "
+        f"of {first['seq_len']} tokens, {first['threads']} threads; FLOPs predict "
+        f"{first['flop_ratio']:.2f}x:\n",
+        f"| beside {first['tasks']} dense models | LeTS products | times as fast |",
+        "| --- | --- | --- |",
+        *(f"| {HEADLINE[r['baseline']]} | {kind} | **{r['ratio']:.2f}** |" for r, kind in rows),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _rows(rows, commit):

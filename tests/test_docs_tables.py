@@ -8,9 +8,10 @@ from bench import comparison, tables
 from bench.engine_tables import ablation_section
 
 
-def test_readme_shows_the_committed_demo():
+def test_readme_shows_the_committed_measurements():
     readme = (tables.ROOT / "README.md").read_text(encoding="utf-8")
     assert tables.with_demo(readme) == readme
+    assert tables.with_engine(readme) == readme
 
 
 def test_benchmarks_show_the_committed_measurements():
