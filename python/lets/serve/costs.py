@@ -5,10 +5,9 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass, field
 
-from lets.cost import Cost, encoder_flops
 from lets.encoder import Encoder
+from lets.metrics import policy_report
 from lets.plan.timing import MachineRates
-from lets.policy_cost import frozen_cost, head_cost, task_cost
 from lets.run.calibrate import Sizes, machine_rates
 from lets.run.task_set import TaskSet
 
@@ -92,10 +91,13 @@ class Costs:
 
     def _count(self, loaded: TaskSet, names: Names, seq_len: int) -> Flops:
         specs = [loaded.stacks.specs[name] for name in names]
-        shared = frozen_cost(self.shape, seq_len, [spec.policy for spec in specs]).total.flops
-        own = 0
-        for spec in specs:
-            layers = task_cost(self.shape, spec.policy, seq_len, spec.nnz).layers
-            head = head_cost(self.shape, spec.num_labels, widths=spec.head)
-            own += Cost.total((*layers, head)).flops
-        return Flops(shared, own, len(specs) * encoder_flops(self.shape, seq_len, 1))
+        report = policy_report(
+            self.shape,
+            [spec.policy for spec in specs],
+            seq_len,
+            [spec.nnz for spec in specs],
+            num_labels=[spec.num_labels for spec in specs],
+            heads=[spec.head for spec in specs],
+        )
+        own = sum(task.total.flops for task in report.tasks)
+        return Flops(report.overhead, own, len(specs) * report.encoder_flops)
