@@ -130,6 +130,8 @@ class FinetuneConfig:
     delta_start: str = "zero"
     head_start: str = "new"  # "pruned": the head that warmed up with the trial delta
     group_by_length: bool = False
+    distill_weight: float = 0.5  # share of the teacher in the loss, where there is one
+    distill_temperature: float = 2.0
     eval_strategy: str = "epoch"  # "no": at the end alone, as the others do too
     eval_steps: int = 500
     save_steps: int = 200
@@ -142,6 +144,7 @@ class FinetuneConfig:
         _check(self, "finetune", warmup_steps=(0, 10**9), warmup_ratio=(0.0, 1.0))
         _check(self, "finetune", weight_decay=(0.0, 1.0), max_grad_norm=(0.0, 1e9))
         _check(self, "finetune", save_steps=(0, 10**9))
+        _check(self, "finetune", distill_weight=(0.0, 1.0), distill_temperature=(1e-3, 100.0))
         _check_choice("finetune", "delta_start", self.delta_start, DELTA_STARTS)
         _check_choice("finetune", "head_start", self.head_start, HEAD_STARTS)
         _check_choice("finetune", "eval_strategy", self.eval_strategy, EVAL_STRATEGIES)

@@ -14,6 +14,8 @@ from lets.errors import LetsError
 from lets.files import MAX_JSON_BYTES, parse_json, read_bytes
 
 FIG2B = ("pppppfppfpff", "pppfffpfffff")
+_NUMBERED = re.compile(r"(g|depth)-(\d{1,4})")
+_PRESETS = "fig2b, g-<number of groups> or depth-<layers>"
 
 
 class LayerCase(str, Enum):
@@ -166,13 +168,19 @@ class Policy:
 
     @classmethod
     def preset(cls, name: str, num_layers: int) -> Policy:
-        """A built-in policy: `fig2b` (12 layers) or `g-<g>` (g chains that hold all layers)."""
+        """A built-in policy: `fig2b` (12 layers), `g-<g>` (g chains that hold all layers) or
+        `depth-<d>` (the top d layers are one chain, each below stands alone on x^p)."""
         if name == "fig2b":
             return cls(*FIG2B).check_num_layers(num_layers, "the encoder (preset fig2b)")
-        groups = _group_count(name)
-        if groups is None:
-            raise LetsError(f"policy: preset must be fig2b or g-<number of groups>, got {name!r}")
-        starts = group_starts(num_layers, groups)
+        match = _NUMBERED.fullmatch(name)
+        if match is None:
+            raise LetsError(f"policy: preset must be {_PRESETS}, got {name!r}")
+        number = int(match[2])
+        starts = group_starts(num_layers, number) if match[1] == "g" else None
+        if starts is None:
+            if not 1 <= number <= num_layers:
+                raise LetsError(f"policy: depth must be from 1 to {num_layers}, got {number}")
+            starts = frozenset(range(num_layers - number + 1))
         return cls(
             "".join("p" if j in starts else "f" for j in range(num_layers)), "f" * num_layers
         )
@@ -185,12 +193,10 @@ class Policy:
     @classmethod
     def from_spec(cls, spec: str, num_layers: int, encoder: str = "the encoder") -> Policy:
         """A preset's name or the path of a JSON file, checked against the encoder's layers."""
-        if spec == "fig2b" or _group_count(spec) is not None:
+        if spec == "fig2b" or _NUMBERED.fullmatch(spec):
             return cls.preset(spec, num_layers)
         if not Path(spec).exists():
-            raise LetsError(
-                f"policy: {spec} is neither a file nor a preset (fig2b, g-<number of groups>)"
-            )
+            raise LetsError(f"policy: {spec} is neither a file nor a preset ({_PRESETS})")
         try:
             return cls.from_json(spec).check_num_layers(num_layers, encoder)
         except LetsError as error:
@@ -210,8 +216,3 @@ def group_starts(num_layers: int, groups: int) -> frozenset[int]:
             f"got {groups}"
         )
     return frozenset(range(0, num_layers, num_layers // groups))
-
-
-def _group_count(name: str) -> int | None:
-    match = re.fullmatch(r"g-(\d{1,4})", name)
-    return int(match.group(1)) if match else None

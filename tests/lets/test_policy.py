@@ -106,7 +106,17 @@ def test_group_presets(layers, groups):
     assert group_starts(layers, groups) == {chain[0] for chain in policy.chains}
 
 
-@pytest.mark.parametrize("name", ["g-5", "g-0", "g-13", "g-", "g-x", "fig2", ""])
+@pytest.mark.parametrize("depth", [1, 2, 5, 6])
+def test_depth_presets(depth):
+    policy = Policy.preset(f"depth-{depth}", 6)
+    assert policy == Policy("p" * (7 - depth) + "f" * (depth - 1), "ffffff")
+    assert max(map(len, policy.chains)) == depth
+    assert policy.cases.count(LayerCase.P_CLS) == 7 - depth - (depth > 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["g-5", "g-0", "g-13", "g-", "g-x", "depth-0", "depth-13", "depth-", "fig2", ""]
+)
 def test_unknown_or_uneven_presets_are_refused(name):
     with pytest.raises(LetsError):
         Policy.preset(name, 12)

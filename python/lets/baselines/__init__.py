@@ -23,7 +23,9 @@ SYSTEMS: dict[str, str] = {
     "lets-pc": "lets.baselines.lets_pc:lets_pc",
     "lets-p": "lets.baselines.lets_p:lets_p",
     "lets-c": "lets.baselines.lets_c:lets_c",
+    "lets-pc-b<n>": "lets.baselines.lets_pc:lets_pc",
     "lets-g<n>": "lets.baselines.lets_pc:lets_g",
+    "lets-d<n>": "lets.baselines.lets_pc:lets_d",
     "freeze-<n>": "lets.baselines.freeze:freeze",
     "append-<n>": "lets.baselines.append:append",
     "bitfit": "lets.baselines.bitfit:bitfit",
@@ -35,10 +37,17 @@ SYSTEMS: dict[str, str] = {
     "shira": "lets.baselines.shira:shira",
 }
 
+# Any system of LeTS may learn from the fully fine-tuned model too: lets-pc-distill.
+DISTILLED = "-distill"
+
 
 def system(name: str) -> System:
     """A system by its name, e.g. `full` or `freeze-3`."""
-    return _find(name, "")
+    if not _is_distilled(name):
+        return _find(name, "")
+    from lets.baselines.distilled import distilled
+
+    return functools.partial(distilled, student=_find(name.removesuffix(DISTILLED), ""))
 
 
 def system_costs(name: str, sizes: Sizes) -> Costs:
@@ -51,8 +60,13 @@ def system_costs(name: str, sizes: Sizes) -> Costs:
 
     if name in COMPRESSED:
         return compressed_costs(name, sizes)
-    costs: Costs = _find(name, "_costs")(sizes)
+    own = name.removesuffix(DISTILLED) if _is_distilled(name) else name
+    costs: Costs = _find(own, "_costs")(sizes)
     return costs
+
+
+def _is_distilled(name: str) -> bool:
+    return name.startswith("lets-") and name.endswith(DISTILLED)
 
 
 def _find(name: str, suffix: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from lets.baselines.base import Costs, Sizes, SystemCost, SystemResult, SystemRun
 from lets.baselines.trace import search_trace
@@ -25,11 +26,18 @@ from lets.train.stages import (
 )
 
 
-def lets_pc(run: SystemRun) -> SystemResult:
-    """LeTS-(p,c) with the task's searched policy."""
-    policy, seconds = searched_policy(run)
+def lets_pc(run: SystemRun, number: int | None = None) -> SystemResult:
+    """LeTS-(p,c) with the task's searched policy.
+
+    Args:
+        number: β of the search (Eq. 8), in place of the recipe's.
+    """
+    policy, seconds = searched_policy(run, number)
     result = fixed_policy(run, policy, seconds)
-    return replace(result, details={**result.details, "search": search_trace(run.search_folder)})
+    trace = search_trace(_search_folder(run, number))
+    if number is not None:
+        trace = {"cost_power": number, **trace}
+    return replace(result, details={**result.details, "search": trace})
 
 
 def lets_g(run: SystemRun, number: int) -> SystemResult:
@@ -38,12 +46,26 @@ def lets_g(run: SystemRun, number: int) -> SystemResult:
     return fixed_policy(run, policy, {})
 
 
-def searched_policy(run: SystemRun) -> tuple[Policy, dict[str, float]]:
+def lets_d(run: SystemRun, number: int) -> SystemResult:
+    """Without a search: the top layers are one chain, all others read x^p; 1: every layer does."""
+    policy = Policy.preset(f"depth-{number}", run.inputs.encoder.shape.num_layers)
+    return fixed_policy(run, policy, {})
+
+
+def searched_policy(run: SystemRun, power: int | None = None) -> tuple[Policy, dict[str, float]]:
     """The task's policy and the seconds of its stages; searched once, shared by all systems."""
-    trial = prune_stage(run.inputs, run.search_folder / "prune-supernet", None)
-    found = search_stage(run.inputs, run.search_folder / "search", mask_of(trial))
+    inputs = run.inputs
+    if power is not None:
+        config = inputs.config.override({"search": {"cost_power": power}})
+        inputs = replace(inputs, config=config)
+    trial = prune_stage(inputs, run.search_folder / "prune-supernet", None)
+    found = search_stage(inputs, _search_folder(run, power), mask_of(trial))
     seconds = {"prune-supernet": seconds_of(trial), "search": found.summary["seconds"]}
     return policy_of(found), seconds
+
+
+def _search_folder(run: SystemRun, power: int | None) -> Path:
+    return run.search_folder / ("search" if power is None else f"search-b{power}")
 
 
 def fixed_policy(run: SystemRun, policy: Policy, seconds: dict[str, float]) -> SystemResult:
@@ -74,10 +96,11 @@ def tuned_result(
     )
 
 
-def lets_pc_costs(sizes: Sizes, dense: bool = False) -> Costs:
+def lets_pc_costs(sizes: Sizes, number: int | None = None, dense: bool = False) -> Costs:
     """Costs of a policy.
 
     Args:
+        number: β of its search, which changes nothing else.
         dense: Whether its live layers have whole matrices (LeTS-(c)).
     """
     if sizes.policy is None:
@@ -95,6 +118,11 @@ def lets_pc_costs(sizes: Sizes, dense: bool = False) -> Costs:
 
 def lets_g_costs(sizes: Sizes, number: int) -> Costs:
     policy = Policy.preset(f"g-{number}", sizes.shape.num_layers)
+    return lets_pc_costs(replace(sizes, policy=policy))
+
+
+def lets_d_costs(sizes: Sizes, number: int) -> Costs:
+    policy = Policy.preset(f"depth-{number}", sizes.shape.num_layers)
     return lets_pc_costs(replace(sizes, policy=policy))
 
 

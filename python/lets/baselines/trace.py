@@ -15,7 +15,7 @@ def search_trace(search_folder: Path) -> dict[str, Any]:
 
     While the weights warm up the selectors stand still; nothing is kept of that.
     """
-    found = read_json(search_folder / "search" / "result.json")["result"]
+    found = read_json(search_folder / "result.json")["result"]
     history = [
         {name: round(entry[name], 4) for name in _NUMBERS}
         | {name: [round(p, 3) for p in entry[name]] for name in ("p_input", "p_pool")}

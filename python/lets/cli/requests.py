@@ -151,6 +151,23 @@ def load_encoder(path_or_id: str, revision: str | None = None, device: str = "cp
     return Encoder.from_pretrained(path_or_id, revision=revision, device=device)
 
 
+def load_teacher(
+    path_or_id: str, encoder: Any, data: TaskData, max_length: int
+) -> tuple[TaskData, Any]:
+    """A fine-tuned model, and the rows with the classes in the order of its logits."""
+    from lets.convert.checkpoint import load_fine_tuned
+    from lets.convert.convert import with_labels_of
+    from lets.train.distill import Teacher
+
+    tuned = load_fine_tuned(path_or_id, encoder)
+    if tuned.problem_type != data.problem_type:
+        raise LetsError(
+            f"--teacher: {path_or_id}: must be a model of {data.problem_type}, "
+            f"got {tuned.problem_type}"
+        )
+    return with_labels_of(tuned, data), Teacher.of(tuned.model, encoder, max_length)
+
+
 def _nested(setting: str) -> dict[str, Any]:
     """ "search.cost_power=1.0" → {"search": {"cost_power": 1.0}}."""
     path, equals, text = setting.partition("=")

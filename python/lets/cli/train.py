@@ -18,10 +18,18 @@ from lets.errors import LetsError
 PolicyOption = Annotated[
     str | None,
     typer.Option(
-        help="JSON file, fig2b or g-<groups>: this policy, no search.", show_default=False
+        help="JSON file, fig2b, g-<groups> or depth-<layers>: this policy, no search.",
+        show_default=False,
     ),
 ]
 MaskOption = Annotated[str, typer.Option(help="mask.safetensors that `lets prune` wrote.")]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Fine-tuned checkpoint whose answers are learnt beside the labels: folder or hub id.",
+        show_default=False,
+    ),
+]
 NoMaskOption = Annotated[
     str | None,
     typer.Option(
@@ -40,6 +48,7 @@ def fit(
         str, typer.Option(help="lets (Algorithm 1) or full (the fine-tuned encoder).")
     ] = "lets",
     policy: PolicyOption = None,
+    teacher: TeacherOption = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -55,14 +64,18 @@ def fit(
         raise LetsError(f"--method: must be lets or full, got {method!r}")
     if method == "full" and run.variant is not None:
         raise LetsError("--variant: is of --method lets; leave one of them out")
+    if teacher is not None and method == "full":
+        raise LetsError("--teacher: is of --method lets")
     if many.tasks is not None or many.engine != "local":
         if method == "full":
             raise LetsError("--tasks and --engine: are of --method lets")
+        if teacher is not None:
+            raise LetsError("--teacher: is of one task; leave --tasks and --engine out")
         _report_many(_fit_many(data, run, many, policy), as_json)
         return
     if method == "full" and policy is not None:
         raise LetsError("--policy: full fine-tuning has none; leave it out, or --method full")
-    inputs = _inputs(data, run, full=method == "full")
+    inputs = _inputs(data, run, full=method == "full", teacher=teacher)
     chosen = _policy(policy, inputs.encoder)
     parts = inputs.encoder, inputs.data, inputs.config
     with joined(run.output_dir) as (folder, is_main):
@@ -70,7 +83,7 @@ def fit(
         result: Any = (
             full_finetune(*parts, folder, progress, run.overwrite)
             if method == "full"
-            else run_fit(*parts, folder, progress, chosen, run.overwrite)
+            else run_fit(*parts, folder, progress, chosen, run.overwrite, inputs.teacher)
         )
     if is_main:
         _report(result.to_dict(), as_json, hidden=("history",))
@@ -114,8 +127,9 @@ def search(
 def finetune(
     data: DataOptions,
     run: RunOptions,
-    policy: Annotated[str, typer.Option(help="JSON file, fig2b or g-<groups>.")],
+    policy: Annotated[str, typer.Option(help="JSON file, fig2b, g-<groups> or depth-<layers>.")],
     mask: NoMaskOption = None,
+    teacher: TeacherOption = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -125,7 +139,7 @@ def finetune(
 
     if mask is None and run.variant != "c":
         raise LetsError("--mask: is needed, except with --variant c")
-    inputs, folder = _inputs(data, run), Path(run.output_dir)
+    inputs, folder = _inputs(data, run, teacher=teacher), Path(run.output_dir)
     chosen = _policy(policy, inputs.encoder)
     assert chosen is not None
     tuned, model = finetune_stage(
@@ -136,16 +150,21 @@ def finetune(
     _report({"pack": str(pack_folder(packed)), **shown, "skipped": tuned.skipped}, as_json)
 
 
-def _inputs(data: DataOptions, run: RunOptions, full: bool = False) -> Any:
-    """Settings first and the encoder last: a wrong setting fails before anything is loaded."""
-    from lets.cli.requests import load_encoder, read_config, read_data
+def _inputs(
+    data: DataOptions, run: RunOptions, full: bool = False, teacher: str | None = None
+) -> Any:
+    """Settings first and models last: a wrong setting fails before anything is loaded."""
+    from lets.cli.requests import load_encoder, load_teacher, read_config, read_data
     from lets.progress import TerminalProgress
     from lets.train.stages import RunInputs
 
     config = read_config(run, data.task_name, full)
     rows = read_data(data, config.seed)
     encoder = load_encoder(run.encoder, run.revision, run.device)
-    return RunInputs(encoder, rows, config, TerminalProgress(), run.overwrite)
+    taught = None
+    if teacher is not None:
+        rows, taught = load_teacher(teacher, encoder, rows, config.max_seq_length)
+    return RunInputs(encoder, rows, config, TerminalProgress(), run.overwrite, taught)
 
 
 def _fit_many(

@@ -13,7 +13,6 @@ from torch import Tensor
 from lets.classifiers import read_head
 from lets.config import FitConfig
 from lets.convert.checkpoint import FineTuned
-from lets.convert.distill import agreement, loss_towards
 from lets.convert.mask import changed_vectors, kept_share, largest_changes, weight_gradients
 from lets.encoder import Encoder
 from lets.errors import LetsError
@@ -24,7 +23,7 @@ from lets.pack import check_target, is_pack, save_pack
 from lets.policy import Policy
 from lets.progress import Progress
 from lets.run.engine import Engine
-from lets.scores import score
+from lets.scores import REGRESSION, score
 from lets.task import Task
 from lets.task_data import TaskData
 from lets.task_model import TaskModel
@@ -32,6 +31,7 @@ from lets.tokens import Texts
 from lets.train.batches import Batches
 from lets.train.checkpoint import CheckpointStore
 from lets.train.classifier import forward_of, inputs_of
+from lets.train.distill import loss_towards
 from lets.train.finetune import finetune
 from lets.train.masks import Masks, layouts_of
 from lets.train.scoring import logits_of, predictions_of
@@ -170,7 +170,7 @@ def _distill(
         seed=settings.seed,
         max_length=length,
         eval_batch_size=batch_size,
-        loss_of=loss_towards(teacher, data.problem_type, config.temperature),
+        loss_of=loss_towards(teacher, data, config.temperature),
         checkpoints=checkpoints,
         progress=progress,
     )
@@ -216,6 +216,13 @@ def compare(
         "agreement": agreement(found["pack"], found["dense"], data.problem_type),
         "max_difference": float((found["pack"] - found["dense"]).abs().max()),
     }
+
+
+def agreement(found: Tensor, wanted: Tensor, problem_type: str) -> float:
+    """Share of rows with the same label; in regression, Pearson's correlation. [rows, C]"""
+    if problem_type == REGRESSION:
+        return float(torch.corrcoef(torch.stack([found[:, 0], wanted[:, 0]]).double())[0, 1])
+    return float((found.argmax(-1) == wanted.argmax(-1)).double().mean())
 
 
 def costs(task: Task, encoder: Encoder) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lets.baselines import system
+from lets.baselines import DISTILLED, system
 from lets.baselines.base import SystemResult, SystemRun
 from lets.bench.report import commit, machine
 from lets.config import FitConfig
@@ -146,6 +146,8 @@ def settings_read(name: str, config: FitConfig) -> dict[str, Any]:
     """Settings that the system's result depends on."""
     settings = config.to_dict()
     read = _READ.get(name.split("-")[0], ("prune", "full", "light"))
+    if name.endswith(DISTILLED):
+        read = (*read, "full")  # the teacher's
     return {k: v for k, v in settings.items() if not isinstance(v, dict) or k in read}
 
 

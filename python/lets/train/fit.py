@@ -16,6 +16,7 @@ from lets.files import write_json
 from lets.policy import Policy
 from lets.progress import Progress
 from lets.task_data import TaskData
+from lets.train.distill import Teacher
 from lets.train.pack import pack_folder, pack_stage
 from lets.train.stages import (
     RunInputs,
@@ -67,6 +68,7 @@ def fit(
     progress: Progress | None = None,
     policy: Policy | None = None,
     overwrite: bool = False,
+    teacher: Teacher | None = None,
 ) -> FitResult:
     """Run all stages of a task; those whose result is already in `output_dir` are skipped.
 
@@ -76,8 +78,9 @@ def fit(
         config: Its `variant` says which of LeTS-(p,c), -(c) and -(p) is trained.
         policy: Given: no search, and no pruning of the super network for it.
         overwrite: Replace what `output_dir` holds of other settings or data, instead of refusing.
+        teacher: Whose answers the final fine-tuning learns beside the labels.
     """
-    run = RunInputs(encoder, data, config, progress or Progress(), overwrite)
+    run = RunInputs(encoder, data, config, progress or Progress(), overwrite, teacher)
     folder = Path(output_dir)
     timings: dict[str, float] = {}
     skipped: list[str] = []

@@ -24,10 +24,12 @@ from lets.task_data import TaskData
 from lets.task_model import TaskModel
 from lets.train.activations import FrozenRows
 from lets.train.checkpoint import load_tensors, save_tensors
+from lets.train.distill import RowLoss, Teacher, loss_towards
 from lets.train.finetune import finetune
 from lets.train.loop import copy_into
 from lets.train.masks import Masks, layouts_of, load_masks, save_masks
 from lets.train.prune import prune
+from lets.train.scoring import logits_of
 from lets.train.seeds import seed_everything
 from lets.train.stage import Stage, data_fingerprint
 
@@ -38,13 +40,19 @@ _MASK, _HEAD, _POLICY, _ALPHAS, _MODEL = (
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What every stage of a run shares."""
+    """What every stage of a run shares.
+
+    Args:
+        overwrite: Results of other inputs may be replaced, see `Stage`.
+        teacher: Given: the final fine-tuning learns its logits too.
+    """
 
     encoder: Any
     data: TaskData
     config: FitConfig
     progress: Progress
-    overwrite: bool = False  # results of other inputs may be replaced, see `Stage`
+    overwrite: bool = False
+    teacher: Teacher | None = None
 
     def stage(
         self, folder: Path, name: str, inputs: Mapping[str, Any], record: str = "result.json"
@@ -202,11 +210,12 @@ def finetune_stage(
     config, dense = run.config.finetune, run.config.variant == "c"
     inputs = {
         **run.common(),
-        "config": _without_bookkeeping(config),
+        "config": _deciding(config, run.teacher),
         "policy": policy.to_dict(),
         "mask": None if dense or mask_file is None else Stage.checksum_of(mask_file),
         **({} if mask_file is None else _head_start(config.head_start, mask_file)),
         **run.head_input(),
+        **({} if run.teacher is None else {"teacher": run.teacher.fingerprint}),
     }
     stage = run.stage(folder, "finetune", inputs)
     found = stage.result("metric", "dev_score", "best_step", "seconds", "history")
@@ -221,6 +230,7 @@ def finetune_stage(
         seed=run.config.seed,
         max_length=run.config.max_seq_length,
         eval_batch_size=run.config.per_device_eval_batch_size,
+        loss_of=_loss_of(run),
         frozen=run.frozen,
         checkpoints=stage.checkpoints,
         progress=run.progress,
@@ -291,8 +301,19 @@ def _skipped(run: RunInputs, stage: Stage, found: dict[str, Any]) -> StageResult
     return StageResult(stage, found, True)
 
 
-def _without_bookkeeping(config: FinetuneConfig) -> dict[str, Any]:
+def _loss_of(run: RunInputs) -> RowLoss | None:
+    """The teacher's answers are asked for once, before the first step."""
+    if run.teacher is None:
+        return None
+    config, data, size = run.config.finetune, run.data, run.config.per_device_eval_batch_size
+    logits = logits_of(run.teacher.forward, data, data.train, size)
+    return loss_towards(logits, data, config.distill_temperature, config.distill_weight)
+
+
+def _deciding(config: FinetuneConfig, teacher: Teacher | None) -> dict[str, Any]:
     """Settings that change the result: how often a checkpoint is written does not."""
     settings = asdict(config)
-    del settings["save_steps"]
+    unread = () if teacher else ("distill_weight", "distill_temperature")
+    for name in ("save_steps", *unread):
+        del settings[name]
     return settings

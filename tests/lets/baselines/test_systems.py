@@ -25,7 +25,7 @@ TRAINED = {
     "diff-pruning-structured": 2 * LAYERS * LAYER + LAYERS * 16,
 }
 KEPT = round(0.05 * LAYERS * LAYER)
-LETS = ("lets-p", "lets-c", "lets-pc", "lets-g3")
+LETS = ("lets-p", "lets-c", "lets-pc", "lets-g3", "lets-d2", "lets-d1-distill")
 TEXTS = ["sun and snow", "the old oven is near", "ice"]
 
 
@@ -85,6 +85,15 @@ def test_counts_by_hand(name, run_of, tiny_encoder):
 
 
 def test_unknown_systems_are_refused():
-    for name in ("freeze", "freeze-", "lets", "full-3", "freeze-99999", "freeze-<n>"):
+    for name in (
+        "freeze",
+        "freeze-",
+        "lets",
+        "full-3",
+        "freeze-99999",
+        "freeze-<n>",
+        "full-distill",
+        "lets-pc-b",
+    ):
         with pytest.raises(LetsError, match="system: must be one of"):
             system(name)
