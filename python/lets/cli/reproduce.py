@@ -18,7 +18,7 @@ def reproduce(
         str,
         typer.Argument(
             help="summary, table1, table2, table3, figure1, figure3, figure5, figure6, figure7, "
-            "search, overheads, seqlen, or all.",
+            "front, search, overheads, seqlen, or all.",
             show_default=False,
         ),
     ],

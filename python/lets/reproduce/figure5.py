@@ -20,7 +20,7 @@ def page(source: Source) -> Page:
         "New operations of the task in the engine's accounting, without the frozen encoder that "
         "all tasks share. A point is the mean over the seeds of a system."
     )
-    points = {task: _choices(results, task) for task in results.tasks}
+    points = {task: choices_of(results, task) for task in results.tasks}
     data = {
         task: {c.name: {"score": c.score, "new_ops_percent": c.ops} for c in choices}
         for task, choices in points.items()
@@ -29,7 +29,8 @@ def page(source: Source) -> Page:
     return Page("figure5", "Figure 5: score against new operations", text, (), pictures, data)
 
 
-def _choices(results: Results, task: str) -> list[Choice]:
+def choices_of(results: Results, task: str) -> list[Choice]:
+    """Systems that have the task, by name."""
     found = []
     for system in results.systems:
         score = results.score(system, task)

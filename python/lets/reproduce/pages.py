@@ -19,6 +19,7 @@ PAGES = {
     "figure5": "figure5:page",
     "figure6": "figure6:page",
     "figure7": "figure7:page",
+    "front": "front:page",
     "search": "search:page",
     "overheads": "overheads:page",
     "seqlen": "seqlen:page",

@@ -5,12 +5,13 @@ import json
 import pytest
 from lets.cli import app
 from lets.files import write_json
-from lets.report.drawing import Raster
+from lets.policy import Policy
+from lets.report.drawing import Circle, Lines, Raster
 from lets.reproduce.pages import PAGES, build_page
 from lets.reproduce.source import Source
 from typer.testing import CliRunner
 
-from tests.lets.reproduce.grids import save_grid
+from tests.lets.reproduce.grids import make_result, save_grid
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,31 @@ def test_pictures_of_a_grid(results):
         "figure6": {"totals-paper", "totals", "masks"},
         "search": {"architecture", "cola", "mrpc", "rte", "sts-b"},
     }
+
+
+def test_front_joins_depths_and_draws_full_fine_tuning(tmp_path):
+    """One chain of every depth, alone and taught; a task that a system lacks is a dash."""
+    for depth in (1, 2, 6):
+        policy = Policy.preset(f"depth-{depth}", 6)
+        for taught in ("", "-distill"):
+            for task in ("rte", "sts-b") if taught else ("rte",):
+                make_result(f"lets-d{depth}{taught}", task, 0, 0.8, policy=policy).save(tmp_path)
+    make_result("full", "rte", 0, 0.9, policy=None).save(tmp_path)
+    page = build_page("front", Source(tmp_path))
+    rows = {row[0]: row for row in page.tables[0][2]}
+    assert next(iter(rows)) == "full"
+    ops = [float(row[1].rstrip("%")) for row in list(rows.values())[1:]]
+    assert ops == sorted(ops)
+    assert ops[0] < 10
+    assert ops[-1] > 60
+    columns = page.tables[0][1]
+    assert rows["lets-d1"][columns.index("sts-b")] == "–"
+    assert rows["lets-d1"][columns.index("average")] == "–"
+    assert set(page.pictures) == {"rte", "sts-b", "average"}
+    lines = [s for s in page.pictures["rte"].shapes if isinstance(s, Lines)]
+    assert sum(line.dash for line in lines) == 4  # two chains of three depths
+    points = [s for s in page.pictures["rte"].shapes if isinstance(s, Circle)]
+    assert len({round(c.x) for c in points}) == 4  # the two of a depth cost the same
 
 
 def test_masks(tmp_path):
