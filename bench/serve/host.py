@@ -17,6 +17,7 @@ from lets.serve.costs import Costs
 from lets.serve.server import Server
 from lets.serve.service import Service
 from lets.serve.settings import ServeSettings
+from lets.serve.threads import in_passing
 
 from bench.serve.problem import (
     DenseCosts,
@@ -50,7 +51,7 @@ def build(options):
 
 
 async def host(options):
-    server = Server(build(options))
+    server = Server(in_passing(lambda: build(options)))
 
     def ready():
         ports = {"port": server.port, "admin_port": server.admin_port}

@@ -5,6 +5,7 @@ app.py        the public routes; admin.py: those that change the tasks, on a por
 auth.py, limits.py, access_log.py   what a request passes before it reaches a route
 prepare.py    texts of a request -> rows of token ids
 batcher.py    rows of many requests -> calls of the engine; forming.py: which rows share a call
+threads.py    which threads may compute
 server.py     both ports in one event loop, and how it ends
 ray.py        the public routes as a Ray Serve application (extra `ray`)
 

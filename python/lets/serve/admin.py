@@ -22,6 +22,7 @@ from lets.serve.app import add_health, guarded, new_app
 from lets.serve.auth import LocalNames
 from lets.serve.errors import VALIDATION, ApiError
 from lets.serve.service import Service
+from lets.serve.threads import in_passing
 from lets.validate import check_sample_outputs
 
 # Of a sample's logits, per 1 + |logit|: what rounding to the engine's precision explains.
@@ -109,7 +110,8 @@ class Admin:
         return {"task": name, "change": "removed"}
 
     async def _run(self, change: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, change)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, in_passing, change)
 
 
 async def _to_its_end(change: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from lets.serve.job import Job
 from lets.serve.metrics import Metrics
 from lets.serve.prepare import Preparer
 from lets.serve.settings import ServeSettings
+from lets.serve.threads import in_passing
 from lets.tokens import TokenBatch
 
 
@@ -41,7 +42,7 @@ class Service:
                 f"({engine.encoder.max_length} tokens), got {self.settings.max_batch_tokens}"
             )
         self.metrics, self.draining = Metrics(), False
-        self.costs = costs or Costs(engine.encoder)
+        self.costs = costs or in_passing(lambda: Costs(engine.encoder))
         self._preparer = Preparer(engine.encoder, self.costs, self.settings.max_client_batch_size)
 
     async def start(self) -> None:

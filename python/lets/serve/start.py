@@ -11,6 +11,7 @@ from lets.errors import LetsError
 from lets.pack import expand_packs
 from lets.run.engine import Engine
 from lets.serve.admin import add_checked
+from lets.serve.threads import in_passing
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -28,9 +29,12 @@ def load_engine(
         raise LetsError(f"serve: dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     if threads is not None:
         torch.set_num_threads(threads)
-    engine = Engine(
-        Encoder.from_pretrained(encoder, dtype=_DTYPES[dtype], device=device), mode=mode
-    )
-    for pack in expand_packs(packs):
-        add_checked(engine, pack)
-    return engine
+
+    def load() -> Engine:
+        loaded = Encoder.from_pretrained(encoder, dtype=_DTYPES[dtype], device=device)
+        engine = Engine(loaded, mode=mode)
+        for pack in expand_packs(packs):
+            add_checked(engine, pack)
+        return engine
+
+    return in_passing(load)

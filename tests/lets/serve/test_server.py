@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.pack import save_pack
@@ -19,6 +20,7 @@ from lets.serve import require_extra
 from lets.serve.server import Server
 from lets.serve.service import Service
 from lets.serve.settings import ServeSettings
+from lets.serve.threads import in_passing
 
 from tests.lets.serve.raw import connected, read_all, read_one, request, status_of
 from tests.lets.serve.serving import make_engine, make_tasks, running
@@ -26,6 +28,10 @@ from tests.lets.serve.slow_engine import SlowEngine
 from tests.models import make_encoder, make_task, save_bert
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+def _threads():
+    return len(os.listdir("/proc/self/task"))
 
 
 def test_drain_finishes_what_is_under_way():
@@ -62,6 +68,32 @@ def test_a_connection_that_is_open_is_told():
         assert server.ask("GET", "/health")[0] == 503
         status, _, headers = server.ask("POST", "/topic/predict", {"inputs": "red"})
         assert (status, headers["connection"], headers["retry-after"]) == (503, "close", "1")
+
+
+def test_answers_wait_for_no_acknowledgement():
+    """Without TCP_NODELAY the body of an answer may come 40 ms after its headers."""
+    with running() as server, connected(server.server.port) as connection:
+        connection.sendall(request("/topic/predict", {"inputs": "red"}))
+        assert read_one(connection) == 200
+        (protocol,) = server.server._servers[0].server_state.connections
+        accepted = protocol.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts the threads of Linux")
+def test_workers_end_with_what_computes_in_passing():
+    """Threads of OpenMP that stay behind slow every later call of the engine down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        before = _threads()
+        assert in_passing(lambda: bool((torch.rand(1 << 20).exp() > 0).all()))
+        deadline = time.monotonic() + 5
+        while _threads() > before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert _threads() <= before
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_drain_ends_in_bounded_time():
