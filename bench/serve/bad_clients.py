@@ -39,7 +39,7 @@ KINDS = {
 }
 
 
-async def misbehave(port, kind, patience=30.0):
+async def misbehave(port, kind, patience=120.0):
     """Whether the server did what it should with a client of this kind."""
     sent, right = KINDS[kind]
     try:

@@ -44,6 +44,8 @@ def _run(result):
 def soak_section(result):
     """Markdown lines of one machine's soak.json."""
     bad, changes = sum(result["bad_clients"].values()), sum(result["task_changes"].values())
+    kills = result["kills"]
+    failures = result["failures"] | kills["failures"]
     rows = (
         ("requests of well-behaved clients", f"{result['requests']:,} by {result['clients']}"),
         ("answers compared with the offline engine", f"{result['answers_checked']:,}"),
@@ -55,7 +57,13 @@ def soak_section(result):
         ("memory, after a fifth of the requests and at the end",
          f"{result['rss_mb']['warm']:.0f}, {result['rss_mb']['end']:.0f} MB "
          f"({result['rss_growth_percent']:+.1f}%)"),
-        ("failures", ", ".join(f"{k}: {n}" for k, n in result["failures"].items()) or "none"),
+        ("servers killed (SIGKILL) under load, and started again",
+         f"{kills['kills']}, {kills['clients']} clients each"),
+        ("lost: under way when the server was killed, each told by the end of its connection",
+         f"{kills['lost_under_way']:,} requests"),
+        ("answered by the servers that were killed or came after, compared",
+         f"{kills['answered']:,} requests, {kills['answers_checked']:,} answers"),
+        ("failures", ", ".join(f"{k}: {n}" for k, n in failures.items()) or "none"),
     )  # fmt: skip
     yield "| what | how much |"
     yield "| --- | --- |"

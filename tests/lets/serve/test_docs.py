@@ -79,6 +79,8 @@ def test_tables_of_results():
         "task_changes": {"PUT": 2}, "server_errors": 0, "p50_ms": 1.0, "p99_ms": 2.0,
         "longest_queue": 7, "rss_mb": {"warm": 500.0, "end": 510.0}, "rss_growth_percent": 2.0,
         "failures": {},
+        "kills": {"kills": 2, "clients": 4, "lost_under_way": 7, "answered": 90,
+                  "answers_checked": 300, "failures": {}},
     }  # fmt: skip
     text = "\n".join(soak_section(soaked))
     assert "| bad clients | 7 of 2 kinds |" in text
