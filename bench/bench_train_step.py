@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from lets.bench.report import facts
-from lets.bench.train_step import StepProblem, compare_steps
+from lets.bench.train_step import VARIANTS, StepProblem, compare_steps
 from lets.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,12 +31,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seq-len", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--out", type=Path, help="another file than bench/results/<machine>/…")
     chosen = vars(parser.parse_args(arguments))
-    rounds, out = chosen.pop("rounds"), chosen.pop("out")
+    rounds, variants, out = (chosen.pop(name) for name in ("rounds", "variants", "out"))
     torch.set_num_threads(chosen["threads"])
     known = facts()
-    rows = compare_steps(StepProblem(**chosen), rounds)
+    rows = compare_steps(StepProblem(**chosen), rounds, variants)
     target = out or ROOT / "bench" / "results" / known["machine"] / "train_step.json"
     write_json(target, {**known, "rows": rows})
     for row in rows:

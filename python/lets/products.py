@@ -7,9 +7,6 @@ never needs.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 from typing import Any
 
 import torch
@@ -74,13 +71,6 @@ def num_bytes(weight: Weight) -> int:
     if weight.is_mkldnn:  # with what the layout pads
         return int(torch.ops.mkldnn._nbytes(weight))
     return weight.numel() * weight.element_size()
-
-
-def give_back_freed() -> None:
-    """Give the memory of dropped plain matrices back to the system, which glibc puts off."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def linear(x: Tensor, weight: Weight, bias: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -29,6 +29,7 @@ from lets.bench.problem import (
     random_task,
     random_tokens,
 )
+from lets.heap import keep_freed
 from lets.train.optim import make_adamw
 
 # Without dropout full fine-tuning is cheaper; LeTS has dropout in its head alone.
@@ -49,20 +50,20 @@ class StepProblem:
     learning_rate: float = 1e-5
 
 
-def compare_steps(problem: StepProblem, rounds: int = 5, warmup: int = 1) -> list[dict[str, Any]]:
+def compare_steps(
+    problem: StepProblem, rounds: int = 5, variants: Sequence[str] = VARIANTS
+) -> list[dict[str, Any]]:
     """A row per variant, beside `full`.
 
     `peak_mb` is the process's largest resident memory; of it `imports_mb` were there before any
     weight was, torch and transformers themselves.
     """
-    times: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    names = dict.fromkeys(("full", *variants))
     with ExitStack() as stack:
-        children = {name: stack.enter_context(_Child(problem, name)) for name in VARIANTS}
-        for turn in range(warmup + rounds):
-            for name, child in children.items():
-                seconds = child.ask("step")
-                if turn >= warmup:
-                    times[name].append(seconds)
+        children = {name: stack.enter_context(_Child(problem, name)) for name in names}
+        for child in children.values():
+            child.ask("build")
+        times = take_turns(children, rounds)
         peaks = {name: child.ask("peak") for name, child in children.items()}
         imports = {name: child.imports for name, child in children.items()}
     timings = {name: Timing.of(seconds) for name, seconds in times.items()}
@@ -80,6 +81,15 @@ def compare_steps(problem: StepProblem, rounds: int = 5, warmup: int = 1) -> lis
         }
         for name, timing in timings.items()
     ]
+
+
+def take_turns(children: Mapping[str, _Child], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every variant's steps, one of each in turn; the first round does not count."""
+    times = {name: [child.ask("step")] for name, child in children.items()}
+    for _ in range(rounds):
+        for name, child in children.items():
+            times[name].append(child.ask("step"))
+    return {name: seconds[1:] for name, seconds in times.items()}
 
 
 class _Child:
@@ -116,16 +126,19 @@ class _Child:
 
 
 def serve(variant: str, problem: StepProblem, questions: TextIO, answers: TextIO) -> None:
-    """Answer `step` with its seconds and `peak` with the process's largest resident bytes."""
+    """Answer `build` and `step` with seconds, `peak` with the process's largest resident bytes."""
     torch.set_num_threads(problem.threads)
-    step = None
-    for question in questions:
-        if question.strip() == "step":
-            step = step or training_step(variant, problem)
-            begin = time.perf_counter()
+    keep_freed()  # as the training loop does
+    step: Callable[[], float] | None = None
+    for question in map(str.strip, questions):
+        begin = time.perf_counter()
+        if question == "build":
+            step = training_step(variant, problem)
+        elif question == "step":
+            assert step is not None, "a step is asked for before it is built"
             step()
-            answer = time.perf_counter() - begin
-        else:
+        answer = time.perf_counter() - begin
+        if question == "peak":
             answer = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(answer, file=answers, flush=True)
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lets.encoder import Encoder
 from lets.errors import LetsError
+from lets.heap import give_back_freed, keep_freed
 from lets.pack import load_pack
 from lets.pack_config import check_task_name
-from lets.products import give_back_freed
 from lets.run.inputs import (
     Inputs,
     check_count,
@@ -29,6 +29,8 @@ from lets.run.task_set import TaskSet
 from lets.run.work import Input, batches
 from lets.task import Task
 from lets.tokens import Encoded, TokenBatch, collate, encode
+
+_KEPT_BYTES = 256 << 20  # of freed activations: more than a call's at the usual sizes
 
 
 class Engine:
@@ -67,6 +69,7 @@ class Engine:
         self.batch_size = check_count("batch_size", batch_size)
         self.pad_to_multiple_of = check_count("pad_to_multiple_of", pad_to_multiple_of)
         self.mode, self.graphs = check_mode(mode), graphs
+        keep_freed(_KEPT_BYTES)
         self._writing = threading.Lock()
         self._set = TaskSet(encoder.packed(quantization), {})
         self.add_tasks(tasks)

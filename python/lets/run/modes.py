@@ -27,8 +27,9 @@ from lets.tokens import TokenBatch
 
 MODES = ("auto", "serial", "stacked", "streams")
 MODE_VARIABLE = "LETS_ENGINE_MODE"
-# Rows of a stacked step: many more gain nothing, but their activations take memory.
-ROW_LIMITS = (4096, 512)
+# Rows of a stacked step: many more gain nothing, but their activations take memory. With 1536 and
+# F up to 4096 each stays below the 32 MB from which on glibc asks the system anew every time.
+ROW_LIMITS = (1536, 512)
 
 
 class Runnable(Protocol):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lets.config import FinetuneConfig, FullConfig
 from lets.errors import LetsError
+from lets.heap import keep_freed
 from lets.progress import Progress
 from lets.train.batches import Batches
 from lets.train.checkpoint import Checkpoint, CheckpointStore
@@ -98,6 +99,7 @@ def train(
         evaluate: Development score, higher is better; called as the plan says, and at the end.
     """
     progress = progress or Progress()
+    keep_freed()
     state, best = _restore(checkpoints, parameters, optimizer)
     progress.start(plan.stage, plan.total_steps, state.step)
     begun = time.perf_counter() - state.seconds
