@@ -23,11 +23,12 @@ class Grid:
 
 SYSTEMS = ("full", "lets-pc", "lets-p", "lets-c", "freeze-3", "lets-g2", "bitfit", "append-1")
 
-# From "every layer reads x^p" down to one chain of all of MiniLM's layers, policies given and
-# searched with more and more weight on cost, alone and taught by full fine-tuning.
+# From "every layer reads x^p", and the [CLS] stream at the same cost, to one chain of all of
+# MiniLM's layers; policies given and searched, alone and taught by full fine-tuning.
+_GIVEN = ("lets-d1", "lets-s1", "lets-d2", "lets-s2", "lets-d3", "lets-s3", "lets-d4", "lets-d6")
 FRONT = tuple(
     name + taught
-    for name in ("lets-d1", "lets-d2", "lets-d3", "lets-pc-b4", "lets-d4", "lets-d6", "lets-pc")
+    for name in (*_GIVEN, "lets-pc-b4", "lets-pc", "lets-pc-stream")
     for taught in ("", "-distill")
 )
 

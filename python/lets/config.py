@@ -89,6 +89,7 @@ class SearchConfig:
     stop_below_temperature: float | None = 1.0  # None: the paper's rule, counted from the start
     groups: int | None = None  # LeTS-G-g
     pool: str = "search"  # "f": every layer pools its own [CLS] row; the inputs alone are searched
+    stream: bool = False  # the found policy gets the [CLS] stream wherever it is almost free
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     group_by_length: bool = False

@@ -214,10 +214,11 @@ def layer_ops(
     if case is LayerCase.BYPASS:
         return steps
     dense, nnz = nnz is None, nnz or LayerNnz()
-    cached = case in (LayerCase.P_ALL, LayerCase.P_CLS) and not dense
-    cls_only = case in (LayerCase.P_CLS, LayerCase.F_CLS)
+    cached = case in (LayerCase.P_ALL, LayerCase.P_CLS, LayerCase.S_CLS) and not dense
+    cls_only = case in (LayerCase.P_CLS, LayerCase.F_CLS, LayerCase.S_CLS)
+    own_query = cached and case is LayerCase.S_CLS
     if accounting == "engine" and cls_only:
-        if not cached:
+        if not cached or own_query:
             add("linear", tokens=batch, in_features=hidden, out_features=hidden)
         add(
             "delta_linear",
@@ -232,6 +233,8 @@ def layer_ops(
         return steps
     if not cached:
         add("linear", tokens=tokens, in_features=hidden, out_features=3 * hidden)
+    if own_query:
+        add("linear", tokens=batch, in_features=hidden, out_features=hidden)
     if cached or (accounting == "engine" and not dense):
         add("delta_qkv", tokens=tokens, hidden=hidden, nnz=nnz.qkv, bias=2 * hidden)
     add("attention", batch=batch, seq_len=seq_len, hidden=hidden)

@@ -5,7 +5,7 @@ Slow and obvious on purpose: what the engine is compared with, and what Delta-Pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lets.frozen import ActivationCache, FrozenNeeds
+from lets.policy import Policy
 from lets.tokens import TokenBatch
 from lets.weights import LayerWeights
 
@@ -24,6 +25,7 @@ def dense_forward(
     p_pool: Tensor | Sequence[float],
     head: nn.Module,
     inputs: TokenBatch | ActivationCache,
+    streams: Collection[int] = (),
 ) -> Tensor:
     """Logits of a task, or of the super network, with its own dense layers (METHOD sections 3, 7).
 
@@ -32,6 +34,8 @@ def dense_forward(
         p_input, p_pool: P(choice = f) per layer: 0 or 1 for a policy, 1/2 for the warm-up of the
             super network. [L]
         inputs: A batch, or what the frozen encoder made of it (`dense_needs`).
+        streams: Layers with input s: their [CLS] row reads that of x^f and attends to x^p; P(input
+            = f) is 0 there.
 
     Returns:
         [B, C], differentiable in `weights` and `head`.
@@ -47,7 +51,8 @@ def dense_forward(
     x_f, pooled = x_p, []
     for j, own in enumerate(weights):
         mixed = _mix(x_p, x_f, p_input[j])
-        x_f = dense_layer(own, mixed, mask, *sizes, bias)
+        rows = x_f[:, :1] if j in streams else None
+        x_f = dense_layer(own, mixed, mask, *sizes, bias, rows)
         x_p, row = next(frozen)
         pooled.append(_mix(row, x_f[:, 0], p_pool[j]))
     return head(torch.stack(pooled, dim=1))
@@ -94,21 +99,28 @@ def dense_layer(
     num_heads: int,
     eps: float,
     position_bias: Tensor | None = None,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """One post-LN layer (METHOD section 2). x [B, S, H], mask bool [B, S] or none -> [B, S, H]
 
     Args:
         position_bias: Added to the attention scores; of at least S tokens. [A, >= S, >= S]
+        rows: The first R rows of another input: they attend to x, and are all that is computed.
+            [B, R, H] -> [B, R, H]
     """
     batch, length, hidden = x.shape
     qkv = F.linear(x, weights.qkv_weight, weights.qkv_bias)
     q, k, v = qkv.view(batch, length, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
+    if rows is not None:
+        q = F.linear(rows, weights.qkv_weight[:hidden], weights.qkv_bias[:hidden])
+        q = q.view(batch, rows.shape[1], num_heads, -1).transpose(1, 2)
+        x = rows
     attended = None if mask is None else mask[:, None, None]
     if position_bias is not None:
-        bias = position_bias[:, :length, :length]
+        bias = position_bias[:, : q.shape[2], :length]
         attended = bias if attended is None else torch.where(attended, bias, -torch.inf)
     ctx = F.scaled_dot_product_attention(q, k, v, attn_mask=attended)
-    ctx = ctx.transpose(1, 2).reshape(batch, length, hidden)
+    ctx = ctx.transpose(1, 2).reshape(x.shape)
     return dense_tail(weights, ctx, x, eps)
 
 
@@ -132,6 +144,12 @@ def merged_layers(model: Any) -> list[LayerWeights]:
 
 def evaluate_densely(model: Any, batch: TokenBatch) -> Tensor:
     """What a TaskModel must answer: its merged weights, evaluated plainly. [B, C]"""
-    policy = model.policy
+    p_input, p_pool, streams = choices_of(model.policy)
+    weights = merged_layers(model)
+    return dense_forward(model.encoder, weights, p_input, p_pool, model.head, batch, streams)
+
+
+def choices_of(policy: Policy) -> tuple[list[float], list[float], frozenset[int]]:
+    """P(input = f), P(pool = f), and the layers with input s."""
     p_input, p_pool = ([float(s == "f") for s in text] for text in (policy.input, policy.pool))
-    return dense_forward(model.encoder, merged_layers(model), p_input, p_pool, model.head, batch)
+    return p_input, p_pool, frozenset(j for j, s in enumerate(policy.input) if s == "s")

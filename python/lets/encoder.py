@@ -238,19 +238,19 @@ class Encoder:
         """
         needs = FrozenNeeds.everything(self.shape.num_layers) if needs is None else needs
         top_hidden = max(needs.hidden | needs.pooled, default=-1)
-        top = max(top_hidden, max(needs.qkv | needs.cls_qkv, default=0) - 1)
+        top = max(top_hidden, max(needs.products, default=0) - 1)
         cache = ActivationCache(batch.key_mask)
         x = self.embed(batch)
         if -1 in needs.hidden:
             cache.hidden[-1] = x
         for j in range(top + 1):
-            cls_only = j == top and j not in needs.hidden and not _reads_products(needs, j + 1)
+            cls_only = j == top and j not in needs.hidden and j + 1 not in needs.products
             qkv = None
             if j in needs.qkv or not cls_only:
                 qkv = project_qkv(x, self.layer(j))
-                if j in needs.qkv or j in needs.cls_qkv:
+                if j in needs.products:
                     cache.qkv[j] = qkv
-            elif j in needs.cls_qkv:
+            elif j in needs.products:
                 self.project_cls(cache, j, x)
             if cls_only:
                 cache.cls_rows[j] = self._cls_row(cache, j, x)
@@ -262,13 +262,16 @@ class Encoder:
                 cache.hidden[j] = x
         if top + 1 in needs.qkv:
             cache.qkv[top + 1] = project_qkv(x, self.layer(top + 1))
-        elif top + 1 in needs.cls_qkv:
-            self.project_cls(cache, top + 1, x)
+        elif top + 1 in needs.products:
+            self.project_cls(cache, top + 1, x, query=top + 1 in needs.cls_qkv)
         return cache
 
-    def project_cls(self, cache: ActivationCache, index: int, x: Tensor) -> None:
+    def project_cls(
+        self, cache: ActivationCache, index: int, x: Tensor, query: bool = True
+    ) -> None:
         """Put K and V of all rows, and Q of the [CLS] row, into the cache. x: x^p_{index-1}"""
-        cache.cls_query[index] = project_query(x[:, 0], self.layer(index))
+        if query:
+            cache.cls_query[index] = project_query(x[:, 0], self.layer(index))
         cache.key_value[index] = project_key_value(x, self.layer(index))
 
     def _cls_row(self, cache: ActivationCache, index: int, x: Tensor) -> Tensor:
@@ -301,10 +304,6 @@ class Encoder:
 
 def _rounded(weight: products.Weight) -> Int8Weight:
     return weight if isinstance(weight, Int8Weight) else quantize(products.plain(weight))
-
-
-def _reads_products(needs: FrozenNeeds, layer: int) -> bool:
-    return layer in needs.qkv or layer in needs.cls_qkv
 
 
 def _check_complete(loaded: Any, source: str) -> None:

@@ -19,12 +19,19 @@ class FrozenNeeds:
         pooled: Layers of which the [CLS] row is read.
         qkv: Layers of which all rows of Q, K and V are read.
         cls_qkv: Layers of which all rows of K and V, but only the [CLS] row of Q is read.
+        key_value: Layers of which all rows of K and V, but nothing of Q is read.
     """
 
     hidden: frozenset[int] = frozenset()
     pooled: frozenset[int] = frozenset()
     qkv: frozenset[int] = frozenset()
     cls_qkv: frozenset[int] = frozenset()
+    key_value: frozenset[int] = frozenset()
+
+    @property
+    def products(self) -> frozenset[int]:
+        """Layers of which K and V are read."""
+        return self.qkv | self.cls_qkv | self.key_value
 
     def __or__(self, other: FrozenNeeds) -> FrozenNeeds:
         return FrozenNeeds(
@@ -32,6 +39,7 @@ class FrozenNeeds:
             self.pooled | other.pooled,
             self.qkv | other.qkv,
             self.cls_qkv | other.cls_qkv,
+            self.key_value | other.key_value,
         )
 
     @classmethod
@@ -47,6 +55,7 @@ class FrozenNeeds:
             pooled=frozenset(j for j, letter in enumerate(policy.pool) if letter == "p"),
             qkv=frozenset(j for j in products if cases[j] is LayerCase.P_ALL),
             cls_qkv=frozenset(j for j in products if cases[j] is LayerCase.P_CLS),
+            key_value=frozenset(j for j in products if cases[j] is LayerCase.S_CLS),
         )
 
     @classmethod
@@ -90,7 +99,14 @@ class ActivationCache:
     def cls_products(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """Query of the [CLS] rows, keys and values. [B, H], [B, S, H], [B, S, H]"""
         if layer in self.qkv:
-            q, k, v = self.qkv[layer].chunk(3, dim=-1)
-            return q[:, 0], k, v
-        k, v = self.key_value[layer].chunk(2, dim=-1)
-        return self.cls_query[layer], k, v
+            q = self.qkv[layer][..., : self.qkv[layer].shape[-1] // 3]
+            return q[:, 0], *self.keys_and_values(layer)
+        return self.cls_query[layer], *self.keys_and_values(layer)
+
+    def keys_and_values(self, layer: int) -> tuple[Tensor, Tensor]:
+        """[B, S, H] each."""
+        if layer in self.qkv:
+            _, k, v = self.qkv[layer].chunk(3, dim=-1)
+        else:
+            k, v = self.key_value[layer].chunk(2, dim=-1)
+        return k, v

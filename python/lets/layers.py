@@ -200,18 +200,20 @@ def cached_cls_layer(
     key_mask: Tensor | None,
     layer: FrozenLayer,
     own: OwnLayer,
+    row: Tensor | None = None,
 ) -> Tensor:
-    """The [CLS] row of a layer on the frozen encoder's input: case `p-cls`.
+    """The [CLS] row of a layer on the frozen encoder's input: cases `p-cls` and `s-cls`.
 
     Args:
-        query: Frozen query of the [CLS] rows. [1, B, H]
+        query: Frozen query of the [CLS] rows. [1|T, B, H]
         key, value: Frozen keys and values. [1, B, S, H]
         x: Input of the layer. [1, B, S, H]
+        row: [CLS] rows of the tasks' own input, in place of those of x. [T, B, H]
 
     Returns:
         [T, B, H]
     """
-    row = x[:, :, 0]
+    row = x[:, :, 0] if row is None else row
     ctx = cached_context(own_query(query, row, own), key, value, x, key_mask, layer, own)
     return row_tail(ctx, row, layer, own)
 
@@ -224,14 +226,22 @@ def cls_layer(x: Tensor, key_mask: Tensor | None, layer: FrozenLayer, own: OwnLa
 
 
 def trained_cls_layer(
-    x: Tensor, key_mask: Tensor | None, layer: FrozenLayer, own: OwnLayer
+    x: Tensor,
+    key_mask: Tensor | None,
+    layer: FrozenLayer,
+    own: OwnLayer,
+    row: Tensor | None = None,
 ) -> Tensor:
     """`cls_layer` without deltas, differentiable in the layer's matrices, which are being trained.
 
     The fused ops take frozen matrices alone, so keys and values are formed. [1, B, S, H] ->
     [1, B, H]
+
+    Args:
+        row: See `cached_cls_layer`.
     """
-    hidden, length, row = layer.hidden_size, x.shape[2], x[:, :, :1]
+    hidden, length = layer.hidden_size, x.shape[2]
+    row = x[:, :, :1] if row is None else row[:, :, None]
     key, value = (_heads(part, layer) for part in project_key_value(x, layer).split(hidden, -1))
     query = _heads(project_query(row, layer), layer)
     mask = None if key_mask is None else key_mask[None, :, None, None]

@@ -22,7 +22,7 @@ class Chain:
     """Consecutive layers of one task that read each other."""
 
     flops: int
-    ready: int  # FLOPs of the backbone before it can start
+    ready: int  # FLOPs of the backbone before it can start and run through
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,7 @@ def _ratio(dense: int, critical: int) -> float:
 def task_load(cost: TaskCost, frozen: FrozenCost) -> TaskLoad:
     """A LeTS task beside the frozen encoder that its set runs."""
     policy = cost.policy
-    chains = tuple(
-        Chain(sum(cost.layers[j].flops for j in chain), frozen.qkv_ready[chain[0]])
-        for chain in policy.chains
-    )
+    chains = tuple(_chain(cost, frozen, chain) for chain in policy.chains)
     pooled = [frozen.hidden_ready[j] for j, letter in enumerate(policy.pool) if letter == "p"]
     return TaskLoad(
         chains,
@@ -127,6 +124,16 @@ def task_load(cost: TaskCost, frozen: FrozenCost) -> TaskLoad:
         cost.nnz,
         max(pooled, default=0),
     )
+
+
+def _chain(cost: TaskCost, frozen: FrozenCost, layers: Sequence[int]) -> Chain:
+    """Layers of a [CLS] stream wait for the frozen encoder one by one, all others only at first."""
+    done = ready = 0
+    for j in layers:
+        if cost.policy.input[j] != "f":
+            ready = max(ready, frozen.qkv_ready[j] - done)
+        done += cost.layers[j].flops
+    return Chain(done, ready)
 
 
 @dataclass(frozen=True)

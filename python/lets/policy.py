@@ -14,8 +14,8 @@ from lets.errors import LetsError
 from lets.files import MAX_JSON_BYTES, parse_json, read_bytes
 
 FIG2B = ("pppppfppfpff", "pppfffpfffff")
-_NUMBERED = re.compile(r"(g|depth)-(\d{1,4})")
-_PRESETS = "fig2b, g-<number of groups> or depth-<layers>"
+_NUMBERED = re.compile(r"(g|depth|stream)-(\d{1,4})")
+_PRESETS = "fig2b, g-<number of groups>, depth-<layers> or stream-<layers>"
 
 
 class LayerCase(str, Enum):
@@ -26,6 +26,7 @@ class LayerCase(str, Enum):
     P_CLS = "p-cls"
     F_ALL = "f-all"
     F_CLS = "f-cls"
+    S_CLS = "s-cls"
 
     def __str__(self) -> str:
         return self.value
@@ -37,6 +38,8 @@ class Policy:
 
     Args:
         input: letter j chooses the input of layer j, x^p_{j-1} or x^f_{j-1}; letter 0 is `p`.
+            Beyond the paper `s`, the [CLS] stream: keys and values are those of x^p_{j-1}, the
+            [CLS] row is that of x^f_{j-1}. Such a layer has no other row: no `f` right above it.
         pool: letter j chooses the [CLS] row that layer j hands to the head, of x^p_j or x^f_j.
     """
 
@@ -51,10 +54,11 @@ class Policy:
                     f"policy: {name} must be a string of letters p and f, "
                     f"got {type(letters).__name__}"
                 )
-            wrong = re.search("[^pf]", letters)
+            wrong = re.search("[^pfs]" if name == "input" else "[^pf]", letters)
             if wrong:
+                known = "p, f and s" if name == "input" else "p and f"
                 raise LetsError(
-                    f"policy: {name} must hold only the letters p and f, "
+                    f"policy: {name} must hold only the letters {known}, "
                     f"got {wrong.group()!r} at layer {wrong.start()} of {letters!r}"
                 )
             if not letters:
@@ -69,6 +73,11 @@ class Policy:
                 "policy: input must start with p (layer 0 has only the shared embeddings to read), "
                 f"got {self.input!r}"
             )
+        if "sf" in self.input:
+            raise LetsError(
+                "policy: input must not have f right above s (a layer with input s has its [CLS] "
+                f"row alone), got {self.input!r}"
+            )
 
     @property
     def num_layers(self) -> int:
@@ -77,11 +86,11 @@ class Policy:
     @cached_property
     def _liveness(self) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
         live, feeds = [False] * self.num_layers, [False] * self.num_layers
-        read = False
+        above = "p"  # what the live layer above reads
         for j in reversed(range(self.num_layers)):
-            feeds[j] = read
-            live[j] = read or self.pool[j] == "f"
-            read = live[j] and self.input[j] == "f"
+            feeds[j] = above == "f"
+            live[j] = above != "p" or self.pool[j] == "f"
+            above = self.input[j] if live[j] else "p"
         return tuple(live), tuple(feeds)
 
     @property
@@ -103,7 +112,7 @@ class Policy:
 
     @cached_property
     def chains(self) -> tuple[tuple[int, ...], ...]:
-        """Runs of live layers linked by input f, bottom to top; chains do not read each other."""
+        """Runs of live layers linked by f or s, bottom to top; chains do not read each other."""
         chains: list[list[int]] = []
         for j in self.live_layers:
             if self.input[j] == "p":
@@ -123,8 +132,24 @@ class Policy:
 
     @cached_property
     def frozen_qkv(self) -> frozenset[int]:
-        """The layers whose cached Q, K, V of the frozen encoder are read: live, with input p."""
-        return frozenset(j for j in self.live_layers if self.input[j] == "p")
+        """The layers whose cached Q, K, V of the frozen encoder are read: live, input p or s.
+
+        Of those with input s the task computes the query itself.
+        """
+        return frozenset(j for j in self.live_layers if self.input[j] != "f")
+
+    def streamed(self) -> Policy:
+        """The same with the [CLS] stream wherever it is almost free: s for p in layers that have
+        their [CLS] row alone, above a live one and below no f."""
+        free = [
+            j > 0
+            and case is LayerCase.P_CLS
+            and self.live[j - 1]
+            and self.input[j + 1 :][:1] != "f"
+            for j, case in enumerate(self.cases)
+        ]
+        letters = ("s" if f else letter for f, letter in zip(free, self.input, strict=True))
+        return Policy("".join(letters), self.pool)
 
     def check_num_layers(self, num_layers: int, encoder: str) -> Policy:
         """Return the policy itself if it fits an encoder of `num_layers` layers."""
@@ -169,7 +194,8 @@ class Policy:
     @classmethod
     def preset(cls, name: str, num_layers: int) -> Policy:
         """A built-in policy: `fig2b` (12 layers), `g-<g>` (g chains that hold all layers) or
-        `depth-<d>` (the top d layers are one chain, each below stands alone on x^p)."""
+        `depth-<d>` (the top d layers are one chain, each below stands alone on x^p) and
+        `stream-<d>` (the same, where those below are a [CLS] stream)."""
         if name == "fig2b":
             return cls(*FIG2B).check_num_layers(num_layers, "the encoder (preset fig2b)")
         match = _NUMBERED.fullmatch(name)
@@ -181,9 +207,9 @@ class Policy:
             if not 1 <= number <= num_layers:
                 raise LetsError(f"policy: depth must be from 1 to {num_layers}, got {number}")
             starts = frozenset(range(num_layers - number + 1))
-        return cls(
-            "".join("p" if j in starts else "f" for j in range(num_layers)), "f" * num_layers
-        )
+        letters = "".join("p" if j in starts else "f" for j in range(num_layers))
+        policy = cls(letters, "f" * num_layers)
+        return policy.streamed() if match[1] == "stream" else policy
 
     @classmethod
     def chain(cls, num_layers: int) -> Policy:

@@ -123,8 +123,8 @@ def frozen_cost(
     """The overhead of a set of tasks: frozen layers run once, only as far as they are read.
 
     `paper`: as many full layers as the deepest x^p needs; Q, K, V above them are not counted.
-    `engine`: also what is read of QKV^p_m above them (Q for [CLS] alone if all readers are p-cls),
-    and the last frozen layer on its [CLS] row alone if nothing else of it is read.
+    `engine`: also what is read of QKV^p_m above them (one row of Q if no reader is p-all, none if
+    all are s-cls), and the last frozen layer on its [CLS] row alone if nothing else of it is read.
 
     Args:
         dense: Which policies' layers have whole matrices (LeTS-(c)): they read x^p, never QKV^p.
@@ -141,13 +141,14 @@ def frozen_cost(
         return FrozenCost(total, full, {j: layer.flops * j for j in reads})
 
     def products(j: int) -> Cost:
-        rows = batch * seq_len if _all_rows(sparse, j) else batch
+        one_row = (cls_only and j == depth) or _read_by(sparse, j, LayerCase.P_CLS)
+        rows = batch * seq_len if _read_by(sparse, j, LayerCase.P_ALL) else batch * one_row
         sizes = {"in_features": shape.hidden_size, "itemsize": itemsize}
         query = op_cost("linear", tokens=rows, out_features=shape.hidden_size, **sizes)
         both = op_cost(
             "linear", tokens=batch * seq_len, out_features=2 * shape.hidden_size, **sizes
         )
-        return query + both
+        return query + both if rows else both
 
     cls_only = top >= 0 and top + 1 not in reads
     depth = top if cls_only else top + 1
@@ -163,9 +164,10 @@ def frozen_cost(
     return FrozenCost(total, full, qkv_ready)
 
 
-def _all_rows(policies: Collection[Policy], layer: int) -> bool:
-    """Does some task read every row of QKV^p of this layer, and not K and V with one Q row?"""
-    return any(policy.cases[layer] is LayerCase.P_ALL for policy in policies)
+def _read_by(policies: Collection[Policy], layer: int, case: LayerCase) -> bool:
+    """Is the layer of this case to some task? `p-all` reads every row of Q, `p-cls` one, `s-cls`
+    none."""
+    return any(policy.cases[layer] is case for policy in policies)
 
 
 def _qkv_flops(shape: EncoderShape, seq_len: int, batch: int) -> int:

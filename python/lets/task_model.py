@@ -15,6 +15,7 @@ from lets.layers import (
     cls_layer,
     full_layer,
     project_qkv,
+    project_query,
     trained_cls_layer,
 )
 from lets.policy import LayerCase, Policy
@@ -22,7 +23,7 @@ from lets.task_layer import DenseTaskLayer, TaskLayer
 from lets.tokens import TokenBatch
 from lets_ext import DeltaLayout
 
-_CLS_CASES = (LayerCase.P_CLS, LayerCase.F_CLS)
+_CLS_CASES = (LayerCase.P_CLS, LayerCase.F_CLS, LayerCase.S_CLS)
 
 Masks = Mapping[int, Mapping[str, DeltaLayout | Tensor]]
 
@@ -74,17 +75,23 @@ class TaskModel(nn.Module):
         """[CLS] rows, bottom layer first, of x^p_j or x^f_j as the policy says. [B, L, H]"""
         rows: list[Tensor] = []
         x: Tensor | None = None  # x^f of the layer below, where this layer reads it. [1, B, S, H]
+        row: Tensor | None = None  # its [CLS] row, where that alone is read. [1, B, H]
         for j, case in enumerate(self.policy.cases):
             if case is LayerCase.BYPASS:
                 rows.append(cache.pooled(j))
                 continue
             layer, own = self.parts(j)
-            frozen_input = self.policy.input[j] == "p"
+            frozen_input = self.policy.input[j] != "f"
             if frozen_input:
                 x = cache.hidden[j - 1][None]
             assert x is not None  # a live layer with input f has a live layer below it
+            below = row if case is LayerCase.S_CLS else None
             if case in _CLS_CASES and self.dense:
-                row = trained_cls_layer(x, cache.key_mask, layer, own)
+                row = trained_cls_layer(x, cache.key_mask, layer, own, below)
+            elif below is not None:
+                key, value = (t[None] for t in cache.keys_and_values(j))
+                query = project_query(below, layer)
+                row = cached_cls_layer(query, key, value, x, cache.key_mask, layer, own, below)
             elif case is LayerCase.P_CLS:
                 query, key, value = (t[None] for t in cache.cls_products(j))
                 row = cached_cls_layer(query, key, value, x, cache.key_mask, layer, own)

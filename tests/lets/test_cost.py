@@ -25,9 +25,11 @@ from lets.shape import EncoderShape
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.policies import policies
+
 BASE = EncoderShape.from_name("bert-base")
 TINY = EncoderShape("tiny", 3, 24, 4, 40, 100_000)
-LIVE = (LayerCase.P_ALL, LayerCase.P_CLS, LayerCase.F_ALL, LayerCase.F_CLS)
+LIVE = tuple(LayerCase)[1:]
 ACCOUNTINGS = ("paper", "engine")
 
 
@@ -103,9 +105,10 @@ def test_worked_numbers_of_bert_base():
     attention, qkv, row = 4 * 128**2 * 768, 6 * 128 * 768**2, 2 * 768**2 + 4 * 768 * 3072
     assert paper[LayerCase.F_ALL] == paper[LayerCase.P_ALL] == qkv + attention + 128 * row
     assert paper[LayerCase.F_CLS] == paper[LayerCase.P_CLS] == qkv + attention + row
+    assert paper[LayerCase.S_CLS] == paper[LayerCase.P_CLS] + 2 * 768**2  # its own query
 
 
-@given(st.integers(1, 300), st.integers(0, 3), st.integers(1, 3))
+@given(st.integers(1, 300), st.sampled_from(LIVE), st.integers(1, 3))
 def test_engine_formulas_are_those_of_the_method(seq_len, case, batch):
     """METHOD section 4's table, written out again."""
     nnz = LayerNnz(3, 5, 7, 11, 13, 17)
@@ -114,13 +117,15 @@ def test_engine_formulas_are_those_of_the_method(seq_len, case, batch):
     tail_row = row + 2 * 41
     p_all = 2 * seq_len * 15 + 4 * seq_len**2 * hidden + seq_len * row + 2 * seq_len * 41
     value = min(2 * seq_len * 7, 2 * 7 + 2 * heads * seq_len * hidden)
+    p_cls = 6 + 10 + 10 * seq_len + 4 * seq_len * hidden + value + tail_row
     expected = {
         LayerCase.P_ALL: p_all,
         LayerCase.F_ALL: p_all + 6 * seq_len * hidden**2,
-        LayerCase.P_CLS: 6 + 10 + 10 * seq_len + 4 * seq_len * hidden + value + tail_row,
+        LayerCase.P_CLS: p_cls,
+        LayerCase.S_CLS: p_cls + 2 * hidden**2,
         LayerCase.F_CLS: 6 * hidden**2 + 4 * heads * seq_len * hidden + 30 + tail_row,
-    }[LIVE[case]]
-    assert layer_cost(TINY, LIVE[case], seq_len, nnz, batch=batch).flops == batch * expected
+    }[case]
+    assert layer_cost(TINY, case, seq_len, nnz, batch=batch).flops == batch * expected
 
 
 def test_p_cls_takes_the_dense_algebra_where_it_is_cheaper():
@@ -310,9 +315,8 @@ def test_ready_times():
     assert paper.hidden_ready == {-1: 0, 0: FULL, 1: 2 * FULL, 2: 3 * FULL}
 
 
-@given(st.lists(st.text("pf", min_size=6, max_size=6), min_size=1, max_size=4))
-def test_ready_times_lie_inside_the_overhead(letters):
-    policies = [Policy("p" + word[1:3], word[3:]) for word in letters]
+@given(st.lists(policies(3), min_size=1, max_size=4))
+def test_ready_times_lie_inside_the_overhead(policies):
     for accounting in ACCOUNTINGS:
         frozen = frozen_cost(TINY, 7, policies, accounting)
         hidden = frozenset().union(*(p.frozen_hidden for p in policies))

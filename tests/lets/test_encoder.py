@@ -14,6 +14,7 @@ from lets.tokens import TokenBatch
 from safetensors.torch import load_file, save_file
 
 from tests.models import make_bert, make_encoder, make_texts, make_tokenizer, save_bert
+from tests.policies import policies
 
 SIZES = {
     "vocab_size": 30,
@@ -112,13 +113,7 @@ def test_longest_input(name, longest):
     encoder.forward(token_batch((longest,), config.pad_token_id, 1))
 
 
-letters = st.text("pf", min_size=2, max_size=2)
-policies = st.builds(
-    lambda i, p, q: Policy("p" + i, p + q), letters, letters, st.sampled_from("pf")
-)
-
-
-@given(st.lists(policies, max_size=3), st.lists(st.integers(1, 12), min_size=1, max_size=4))
+@given(st.lists(policies(3), max_size=3), st.lists(st.integers(1, 12), min_size=1, max_size=4))
 def test_what_is_needed_equals_the_full_pass(chosen, lengths):
     encoder = make_encoder()
     batch = token_batch(lengths)
@@ -136,6 +131,9 @@ def test_what_is_needed_equals_the_full_pass(chosen, lengths):
         close(cache.qkv[j], full.qkv[j])
     for j in needs.cls_qkv:
         for actual, expected in zip(cache.cls_products(j), full.cls_products(j)):
+            close(actual, expected)
+    for j in needs.products:
+        for actual, expected in zip(cache.keys_and_values(j), full.keys_and_values(j)):
             close(actual, expected)
 
 

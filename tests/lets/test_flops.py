@@ -12,9 +12,16 @@ from lets.delta import matrix_shapes
 from lets.encoder import Encoder, FrozenNeeds
 from lets.flops import flop_formulas
 from lets.heads import LayerwiseHead
-from lets.layers import FrozenLayer, cached_cls_layer, cls_layer, full_layer, project_qkv
+from lets.layers import (
+    FrozenLayer,
+    cached_cls_layer,
+    cls_layer,
+    full_layer,
+    project_qkv,
+    project_query,
+)
 from lets.nnz import LayerNnz
-from lets.policy import LayerCase, Policy
+from lets.policy import LayerCase
 from lets.policy_cost import frozen_cost, head_cost, task_cost
 from lets.shape import EncoderShape
 from lets.task_model import TaskModel
@@ -24,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lets_ext import Delta, DeltaLayout, cls_attention, delta_linear, delta_qkv
 from tests.factories import make_delta, make_layout, make_tensor
+from tests.policies import every_policy
 
 B, S, H, A = 2, 5, 24, 4
 
@@ -130,11 +138,15 @@ def test_layer_of_every_case(case, masked):
     mask = torch.arange(S).expand(B, S) < S - 1 if masked else None
     qkv = project_qkv(x, LAYER)
     query, key, value = qkv.chunk(3, dim=-1)
+    row = make_tensor(1, B, H)
     runs = {
         LayerCase.P_ALL: lambda: full_layer(qkv, x, mask, LAYER, own),
         LayerCase.F_ALL: lambda: full_layer(project_qkv(x, LAYER), x, mask, LAYER, own),
         LayerCase.P_CLS: lambda: cached_cls_layer(query[:, :, 0], key, value, x, mask, LAYER, own),
         LayerCase.F_CLS: lambda: cls_layer(x, mask, LAYER, own),
+        LayerCase.S_CLS: lambda: cached_cls_layer(
+            project_query(row, LAYER), key, value, x, mask, LAYER, own, row
+        ),
     }
     assert counted(runs[case]) == layer_cost(SHAPE, case, S, nnz, batch=B).flops
 
@@ -148,8 +160,7 @@ def encoder():
     return Encoder.from_model(transformers.BertModel(config), tokenizer=None)
 
 
-WORDS = ["".join(word) for word in itertools.product("pf", repeat=5)]
-EVERY_POLICY = [Policy("p" + word[:2], word[2:]) for word in WORDS]
+EVERY_POLICY = every_policy(3)
 
 
 @pytest.mark.parametrize("policy", EVERY_POLICY, ids=lambda p: f"{p.input}-{p.pool}")
@@ -158,7 +169,7 @@ def test_frozen_pass_of_every_policy(policy, encoder):
 
 
 def test_frozen_pass_of_sets(encoder):
-    for first, second in itertools.islice(itertools.combinations(EVERY_POLICY, 2), 0, None, 7):
+    for first, second in itertools.islice(itertools.combinations(EVERY_POLICY, 2), 0, None, 31):
         expected = frozen_cost(SHAPE, S, [first, second], batch=B).total.flops
         assert frozen_flops(encoder, [first, second]) == expected
 

@@ -17,6 +17,8 @@ from lets.policy import Policy
 from lets.policy_cost import frozen_cost, task_cost
 from lets.shape import EncoderShape
 
+from tests.policies import policies
+
 BASE = EncoderShape.from_name("bert-base")
 LARGE = EncoderShape.from_name("bert-large")
 
@@ -103,25 +105,33 @@ def test_parameters():
     assert report.metrics.total_params_ratio == pytest.approx(ratio)
 
 
-words = st.text("pf", min_size=24, max_size=24)
-
-
 @settings(max_examples=50)
-@given(st.lists(words, min_size=1, max_size=4), st.sampled_from(["paper", "engine"]))
-def test_sums_and_bounds(letters, accounting):
-    policies = [Policy("p" + word[1:12], word[12:]) for word in letters]
-    report = policy_report(BASE, policies, 64, 0.005, accounting)
+@given(st.lists(policies(12), min_size=1, max_size=4), st.sampled_from(["paper", "engine"]))
+def test_sums_and_bounds(chosen, accounting):
+    report = policy_report(BASE, chosen, 64, 0.005, accounting)
     metrics = report.metrics
     new = sum(task.total.flops for task in report.tasks)
     total = 100 * (new + report.overhead) / report.encoder_flops
     assert metrics.total_percent == pytest.approx(total)
     assert metrics.total_percent == pytest.approx(
-        len(policies) * metrics.new_percent + metrics.overhead_percent
+        len(chosen) * metrics.new_percent + metrics.overhead_percent
     )
     assert metrics.schedule_speedup >= metrics.max_speedup * (1 - 1e-12)
     for task, load in zip(report.tasks, report.loads, strict=True):
         assert load.flops == task.total.flops
         assert load.new_params == task.total.params
+
+
+def test_a_stream_waits_for_the_frozen_encoder_layer_by_layer():
+    shape = EncoderShape("tiny", 3, 16, 2, 32, 10_000)
+    report = policy_report(shape, [Policy("pss", "ppf")], 64, 0.01)
+    (chain,) = report.loads[0].chains
+    frozen = frozen_cost(shape, 64, [Policy("pss", "ppf")])
+    layers = [cost.flops for cost in report.tasks[0].layers]
+    # Its last layer starts when K and V of layer 2 are there, and nothing is left after it.
+    assert chain.flops == sum(layers)
+    assert chain.ready + chain.flops == frozen.qkv_ready[2] + layers[2]
+    assert frozen.qkv_ready[2] > frozen.qkv_ready[1] + sum(layers)
 
 
 def test_reports_differ_by_task():

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from lets.errors import LetsError
 from lets.policy import LayerCase, Policy, group_starts
 
+from tests.policies import policies
+
 
 @st.composite
-def policies(draw, max_layers=10):
-    layers = draw(st.integers(1, max_layers))
-    letters = st.text("pf", min_size=layers, max_size=layers)
-    return Policy("p" + draw(letters)[1:], draw(letters))
+def any_policy(draw):
+    return draw(policies(draw(st.integers(1, 10))))
 
 
 def reachable_from_the_head(policy):
@@ -26,13 +26,15 @@ def reachable_from_the_head(policy):
         seen.add(node)
         letter, j = node
         if letter == "f":
-            stack.append((policy.input[j], j - 1) if j else ("p", -1))
-            if policy.input[j] == "p":
-                stack.append(("qkv", j))
+            read = policy.input[j]
+            if read in "fs":
+                stack.append(("f", j - 1))
+            if read in "ps":
+                stack += [("p", j - 1), ("qkv", j)]
     return seen
 
 
-@given(policies())
+@given(any_policy())
 def test_liveness_is_reachability(policy):
     nodes = reachable_from_the_head(policy)
     assert {j for letter, j in nodes if letter == "f"} == set(policy.live_layers)
@@ -44,7 +46,7 @@ def test_liveness_is_reachability(policy):
         assert policy.feeds[j] == read
 
 
-@given(policies())
+@given(any_policy())
 def test_cases_say_source_and_rows(policy):
     for j, case in enumerate(policy.cases):
         if not policy.live[j]:
@@ -53,16 +55,17 @@ def test_cases_say_source_and_rows(policy):
             assert str(case) == f"{policy.input[j]}-{'all' if policy.feeds[j] else 'cls'}"
 
 
-@given(policies())
+@given(any_policy())
 def test_chains_partition_the_live_layers(policy):
     assert tuple(j for chain in policy.chains for j in chain) == policy.live_layers
     for chain in policy.chains:
         assert policy.input[chain[0]] == "p"
         assert chain == tuple(range(chain[0], chain[-1] + 1))
-        assert all(policy.input[j] == "f" and policy.feeds[j - 1] for j in chain[1:])
+        assert all(policy.input[j] in "fs" for j in chain[1:])
+        assert all(policy.feeds[j - 1] == (policy.input[j] == "f") for j in chain[1:])
 
 
-@given(policies())
+@given(any_policy())
 def test_round_trip(policy):
     assert Policy.from_dict(json.loads(json.dumps(policy.to_dict()))) == policy
 
@@ -114,6 +117,23 @@ def test_depth_presets(depth):
     assert policy.cases.count(LayerCase.P_CLS) == 7 - depth - (depth > 1)
 
 
+def test_stream_presets_and_streamed():
+    assert Policy.preset("stream-1", 4) == Policy("psss", "ffff")
+    assert Policy.preset("stream-2", 6) == Policy("psssp" + "f", "ffffff")
+    assert Policy.preset("stream-6", 6) == Policy.preset("depth-6", 6)
+    # Not above what is bypassed, and not where all rows are read.
+    assert Policy("pppp", "fpff").streamed() == Policy("ppps", "fpff")
+    assert Policy("pppf", "ffff").streamed() == Policy("pspf", "ffff")
+
+
+@given(any_policy())
+def test_streamed_changes_no_liveness(policy):
+    stream = policy.streamed()
+    assert stream.live == policy.live
+    assert stream.feeds == policy.feeds
+    assert stream.streamed() == stream
+
+
 @pytest.mark.parametrize(
     "name", ["g-5", "g-0", "g-13", "g-", "g-x", "depth-0", "depth-13", "depth-", "fig2", ""]
 )
@@ -137,7 +157,10 @@ def test_fig2b_needs_twelve_layers():
     [
         ("ppx", "fff", "got 'x' at layer 2"),
         ("ppp", "fFf", "got 'F' at layer 1"),
-        ("ppp\n", "ffff", "letters p and f"),
+        ("ppp\n", "ffff", "letters p, f and s"),
+        ("ppp", "ffs", "letters p and f, got 's' at layer 2"),
+        ("psf", "fff", "must not have f right above s"),
+        ("sff", "fff", "start with p"),
         ("pp", "fff", "equally long"),
         ("fpp", "fff", "start with p"),
         ("", "", "one letter per layer"),

@@ -15,13 +15,12 @@ from lets.search.supernet import SuperNet
 from torch import nn
 
 from tests.models import make_mpnet, make_mpnet_encoder, make_task, make_texts
+from tests.policies import policies
 
 LAYERS = 3
 NO_SHRINK = (Phase.explicit, Phase.generate)  # an example takes tenths of a second
-letters = st.text("pf", min_size=LAYERS, max_size=LAYERS)
-policies = st.builds(lambda i, p: Policy("p" + i[1:], p), letters, letters)
 task_sets = st.lists(
-    st.tuples(policies, st.sampled_from([0.0, 0.05, 0.4])), min_size=1, max_size=4
+    st.tuples(policies(LAYERS), st.sampled_from([0.0, 0.05, 0.4])), min_size=1, max_size=4
 )  # fmt: skip
 lengths = st.lists(st.integers(1, 20), min_size=1, max_size=3)
 

@@ -13,10 +13,9 @@ from lets.task import Task
 from lets.task_model import TaskModel
 
 from tests.models import make_encoder, make_task, make_texts
+from tests.policies import policies
 
 TEXTS = make_texts(4, longest=8)
-letters = st.text("pf", min_size=3, max_size=3)
-policies = st.builds(lambda i, p: Policy("p" + i[1:], p), letters, letters)
 
 
 def new_model(policy, density=0.2, seed=0):
@@ -58,7 +57,7 @@ def test_parameters_are_the_task_s_alone():
 
 
 @settings(max_examples=15)
-@given(policies, st.sampled_from([0.0, 0.2]))
+@given(policies(3), st.sampled_from([0.0, 0.2]))
 def test_gradients_are_those_of_the_dense_evaluation(policy, density):
     model = make_task(make_encoder(), policy, density=density).to_model(make_encoder())
     batch = model.encoder.tokenize(TEXTS, 12)

@@ -40,16 +40,29 @@ def lets_pc(run: SystemRun, number: int | None = None) -> SystemResult:
     return replace(result, details={**result.details, "search": trace})
 
 
+def lets_pc_stream(run: SystemRun) -> SystemResult:
+    """The same policy with the [CLS] stream wherever it is almost free."""
+    policy, seconds = searched_policy(run)
+    return fixed_policy(run, policy.streamed(), seconds)
+
+
 def lets_g(run: SystemRun, number: int) -> SystemResult:
     """LeTS-G-g without a search: so many chains that hold all layers."""
-    policy = Policy.preset(f"g-{number}", run.inputs.encoder.shape.num_layers)
-    return fixed_policy(run, policy, {})
+    return _preset(run, f"g-{number}")
 
 
 def lets_d(run: SystemRun, number: int) -> SystemResult:
     """Without a search: the top layers are one chain, all others read x^p; 1: every layer does."""
-    policy = Policy.preset(f"depth-{number}", run.inputs.encoder.shape.num_layers)
-    return fixed_policy(run, policy, {})
+    return _preset(run, f"depth-{number}")
+
+
+def lets_s(run: SystemRun, number: int) -> SystemResult:
+    """The same, where those below the chain are a [CLS] stream."""
+    return _preset(run, f"stream-{number}")
+
+
+def _preset(run: SystemRun, name: str) -> SystemResult:
+    return fixed_policy(run, Policy.preset(name, run.inputs.encoder.shape.num_layers), {})
 
 
 def searched_policy(run: SystemRun, power: int | None = None) -> tuple[Policy, dict[str, float]]:
@@ -116,14 +129,24 @@ def lets_pc_costs(sizes: Sizes, number: int | None = None, dense: bool = False) 
     return costs
 
 
+def lets_pc_stream_costs(sizes: Sizes) -> Costs:
+    return lets_pc_costs(replace(sizes, policy=sizes.policy and sizes.policy.streamed()))
+
+
 def lets_g_costs(sizes: Sizes, number: int) -> Costs:
-    policy = Policy.preset(f"g-{number}", sizes.shape.num_layers)
-    return lets_pc_costs(replace(sizes, policy=policy))
+    return _preset_costs(sizes, f"g-{number}")
 
 
 def lets_d_costs(sizes: Sizes, number: int) -> Costs:
-    policy = Policy.preset(f"depth-{number}", sizes.shape.num_layers)
-    return lets_pc_costs(replace(sizes, policy=policy))
+    return _preset_costs(sizes, f"depth-{number}")
+
+
+def lets_s_costs(sizes: Sizes, number: int) -> Costs:
+    return _preset_costs(sizes, f"stream-{number}")
+
+
+def _preset_costs(sizes: Sizes, name: str) -> Costs:
+    return lets_pc_costs(replace(sizes, policy=Policy.preset(name, sizes.shape.num_layers)))
 
 
 def counts_of(model: TaskModel) -> dict[int, LayerNnz]:

@@ -18,7 +18,7 @@ from lets.errors import LetsError
 PolicyOption = Annotated[
     str | None,
     typer.Option(
-        help="JSON file, fig2b, g-<groups> or depth-<layers>: this policy, no search.",
+        help="JSON file, fig2b, g-<groups>, depth-<d> or stream-<d>: this policy, no search.",
         show_default=False,
     ),
 ]
@@ -127,7 +127,9 @@ def search(
 def finetune(
     data: DataOptions,
     run: RunOptions,
-    policy: Annotated[str, typer.Option(help="JSON file, fig2b, g-<groups> or depth-<layers>.")],
+    policy: Annotated[
+        str, typer.Option(help="JSON file, fig2b, g-<groups>, depth-<d> or stream-<d>.")
+    ],
     mask: NoMaskOption = None,
     teacher: TeacherOption = None,
     config: Config = None,

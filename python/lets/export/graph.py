@@ -72,15 +72,18 @@ class TasksGraph(nn.Module):
     ) -> list[Tensor]:
         """The [CLS] rows that a task's head reads, bottom layer first. L x [B, H]"""
         pooled, x = [], hidden[-1]
+        own_row = x[:, 0]
         for j, case in enumerate(policy.cases):
             row = None
             if case is not LayerCase.BYPASS:
-                x = hidden[j - 1] if policy.input[j] == "p" else x
+                x = x if policy.input[j] == "f" else hidden[j - 1]
                 if policy.feeds[j]:
                     x = own[j](x, bias, *self.sizes)
-                    row = x[:, 0]
+                    own_row = x[:, 0]
                 else:
-                    row = own[j].cls_row(x, bias, *self.sizes)
+                    below = own_row if case is LayerCase.S_CLS else x[:, 0]
+                    own_row = own[j].cls_row(x, bias, *self.sizes, below)
+                row = own_row
             if policy.pool[j] == "p":
                 row = rows[j]
             assert row is not None
@@ -104,13 +107,19 @@ class _Layer(nn.Module):
         ctx = (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, hidden)
         return dense_tail(self.weights, ctx, x, eps)
 
-    def cls_row(self, x: Tensor, bias: Tensor, num_heads: int, eps: float) -> Tensor:
-        """Row 0 alone, without keys or values (as `cls_attention` does it). [B, S, H] -> [B, H]"""
+    def cls_row(
+        self, x: Tensor, bias: Tensor, num_heads: int, eps: float, row: Tensor | None = None
+    ) -> Tensor:
+        """Row 0 alone, without keys or values (as `cls_attention` does it). [B, S, H] -> [B, H]
+
+        Args:
+            row: Attends in place of row 0 of x. [B, H]
+        """
         batch, _, hidden = x.shape
         size = hidden // num_heads
         wq, wk, wv = self.weights.qkv_weight.split(hidden)
         bq, _, bv = self.weights.qkv_bias.split(hidden)
-        row = x[:, 0]
+        row = x[:, 0] if row is None else row
         q = F.linear(row, wq, bq).view(batch, num_heads, 1, size)
         z = q @ wk.view(num_heads, size, hidden)  # [B, A, 1, H]
         scores = (z[:, :, 0] @ x.mT) * size**-0.5 + bias[:, :, 0]

@@ -81,10 +81,14 @@ def naive_plan(shape: EncoderShape, tasks: Sequence[TaskSpec]) -> Plan:
         policy = task.policy.check_num_layers(shape.num_layers, shape.name)
         own, rows = x[0], []
         for j, case in enumerate(policy.cases):
-            source = x[j] if policy.input[j] == "p" else own
-            own = builder.layer(j, source, f"{task.name}.x{j}", (task.name,), str(case), task.dense)
+            name, owner = f"{task.name}.x{j}", (task.name,)
+            if policy.input[j] == "s":
+                own = builder.stream(j, x[j], own, name, owner, str(case), task.dense)
+            else:
+                source = x[j] if policy.input[j] == "p" else own
+                own = builder.layer(j, source, name, owner, str(case), task.dense)
             pooled = x[j + 1] if policy.pool[j] == "p" else own
-            rows.append(builder.add("row", (pooled,), f"{task.name}.row{j}", j))
+            rows.append(builder.row(pooled, f"{task.name}.row{j}", j))
         pooled, logits = f"{task.name}.pooled", f"{task.name}.logits"
         if task.head == POOLER_WIDTHS:  # the pooler reads the last row
             rows = rows[-1:]
@@ -116,6 +120,32 @@ class _Builder:
         kind = "pooled" if op == "gather" else OUTPUTS[op]
         self.buffers[output] = Buffer(output, kind, owners)
         return output
+
+    def row(self, x: str, output: str, layer: int) -> str:
+        """The [CLS] row of a value, which may be nothing else."""
+        return x if self.buffers[x].kind == "row" else self.add("row", (x,), output, layer)
+
+    def stream(
+        self,
+        j: int,
+        x: str,
+        below: str,
+        out: str,
+        tasks: tuple[str, ...],
+        case: str,
+        dense: bool,
+    ) -> str:
+        """A layer of the [CLS] stream: the row of the layer below attends to x. It is the one whose
+        keys and values are nowhere formed from the start: of their own no row of it has any."""
+        row = self.row(below, f"{out}.below", j - 1)
+        q = self.add("project_query", (row,), f"{out}.frozen_q", j, tasks if dense else (), case)
+        if dense:
+            read: tuple[str, ...] = (q, x)
+        else:
+            q = self.add("delta_query", (q, row), f"{out}.q", j, tasks, case)
+            read = (q, x, self.add("project", (x,), f"{out}.frozen_qkv", j, (), case))
+        ctx = self.add("cls_attention", read, f"{out}.ctx", j, tasks, case)
+        return self.add("cls_tail", (ctx, row), out, j, tasks, case)
 
     def layer(
         self,

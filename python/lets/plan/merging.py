@@ -25,7 +25,7 @@ def merge_tails(plan: Plan, apart: Collection[str] = ()) -> Plan:
         if step.op == "cls_tail"
         and step.output not in answers
         and not set(step.tasks) & set(apart)
-        and all(reader.op == "gather" for reader in readers[step.output])
+        and all(reader.op == "gather" and reader.layer is None for reader in readers[step.output])
     ]
     if len(tails) < 2:
         return plan

@@ -131,7 +131,8 @@ def _layer(j: int, plan: Plan, specs: Sequence[TaskSpec]) -> dict[str, Any]:
         "all rows" if "full_tail" in ops
         else "[CLS] row" if "cls_tail" in ops
         else "Q, K, V" if "project" in ops
-        else "K, V and one Q" if "project_key_value" in ops
+        else "K, V and one Q" if {"project_key_value", "project_query"} <= ops
+        else "K, V" if "project_key_value" in ops
         else "-"
     )  # fmt: skip
     return {

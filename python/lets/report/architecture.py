@@ -18,6 +18,7 @@ _LOOKS = {
     LayerCase.F_ALL: "own",
     LayerCase.P_CLS: "cls",
     LayerCase.F_CLS: "cls",
+    LayerCase.S_CLS: "cls",
 }
 _LEGEND = (
     ("frozen", "frozen layer, once for all tasks"),
@@ -152,8 +153,9 @@ class _Picture:
             center = self.x(j) + _BOX / 2
             label = "" if case is LayerCase.BYPASS else str(j)
             self._box(j, y, label, look, f"{name}, layer {j}: {case}")
-            if policy.live[j] and policy.input[j] == "f":
-                out.arrow((self.x(j - 1) + _BOX, middle), (self.x(j), middle), stroke="own")
+            if policy.live[j] and policy.input[j] != "p":
+                stroke = "own" if policy.input[j] == "f" else "cls"
+                out.arrow((self.x(j - 1) + _BOX, middle), (self.x(j), middle), stroke=stroke)
             if name in self.last_only and j < policy.num_layers - 1:
                 continue
             if policy.pool[j] == "f":

@@ -18,6 +18,7 @@ from lets.shape import EncoderShape, layer_parameters
 _FULL = {
     LayerCase.P_CLS: LayerCase.P_ALL,
     LayerCase.F_CLS: LayerCase.F_ALL,
+    LayerCase.S_CLS: LayerCase.P_ALL,
 }
 
 

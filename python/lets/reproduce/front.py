@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
-from itertools import pairwise
 
 from lets.baselines import DISTILLED
 from lets.report.drawing import Drawing
@@ -25,11 +25,11 @@ def page(source: Source) -> Page:
         return Page("front", _TITLE, [*text, "No result cell is of a policy with a sparse mask."])
     text.append(
         "lets-d<n>: the top n layers are one chain, and every layer below stands alone on the "
-        "frozen encoder, so lets-d1 runs [CLS] rows alone; lets-pc: searched, -b<n>: with β = n "
-        "on the cost; -distill: taught by full fine-tuning. New operations of a task are in % of "
-        "the encoder, in the engine's accounting; nine tasks / 9: the frozen encoder once and nine "
-        "such tasks, per task. Dashed lines join lets-d<n> by depth; the level is that of full "
-        "fine-tuning."
+        "frozen encoder, so lets-d1 runs [CLS] rows alone; lets-s<n>: the layers below the chain "
+        "are a [CLS] stream; lets-pc: searched, -b<n>: with β = n on the cost; -distill: taught by "
+        "full fine-tuning. New operations of a task are in % of the encoder, in the engine's "
+        "accounting; nine tasks / 9: the frozen encoder once and nine such tasks, per task. Dashed "
+        "lines join systems of one name by depth; the level is that of full fine-tuning."
     )
     lines = [name for name in (REFERENCE, *systems) if name in results.cells]
     shown = {
@@ -75,9 +75,9 @@ def _averages(results: Results, systems: list[str]) -> list[Choice]:
 def _picture(task: str, choices: list[Choice]) -> Drawing:
     colored = {c.name: replace(c, color=_color(c.name)) for c in choices}
     links = []
-    for taught in ("", DISTILLED):
-        depths = [f"lets-d{number}{taught}" for number in range(1, 100)]
-        links += list(pairwise(colored[name] for name in depths if name in colored))
+    for name, taught in itertools.product(("lets-d", "lets-s"), ("", DISTILLED)):
+        depths = [f"{name}{number}{taught}" for number in range(1, 100)]
+        links += list(itertools.pairwise(colored[name] for name in depths if name in colored))
     level = colored[REFERENCE].score if REFERENCE in colored else None
     return pareto_picture(
         list(colored.values()), task, "score", "new operations, % of the encoder",

@@ -67,7 +67,7 @@ class FrozenRows:
         """Frozen activations of a batch of rows, in their order."""
         if not any(row in self._place for row in rows):
             return self.encoder.forward(self._tokens(rows), needs)
-        hidden = needs.hidden | {j - 1 for j in needs.qkv | needs.cls_qkv}
+        hidden = needs.hidden | {j - 1 for j in needs.products}
         plain = FrozenNeeds(hidden, needs.pooled)
         cache = self._put_together(rows, plain)
         for j in needs.qkv:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lets.config import PruneConfig
 from lets.delta import MATRICES
-from lets.dense import dense_forward, dense_needs
+from lets.dense import choices_of, dense_forward, dense_needs
 from lets.errors import LetsError
 from lets.nnz import kept_weights
 from lets.policy import Policy
@@ -127,6 +127,7 @@ class _DenseTwin:
     ) -> None:
         self.encoder, self.data, self.head, self.frozen = encoder, data, head, frozen
         num_layers = encoder.shape.num_layers
+        self.streams: frozenset[int] = frozenset()
         if policy is None:
             self.live = list(range(num_layers))
             with torch.no_grad():
@@ -135,10 +136,8 @@ class _DenseTwin:
         else:
             policy.check_num_layers(num_layers, encoder.shape.name)
             self.live = list(policy.live_layers)
-            self.p_input, self.p_pool = (
-                torch.tensor([float(letter == "f") for letter in letters])
-                for letters in (policy.input, policy.pool)
-            )
+            p_input, p_pool, self.streams = choices_of(policy)
+            self.p_input, self.p_pool = torch.tensor(p_input), torch.tensor(p_pool)
         self.weights = [
             _trainable_copy(layer) if j in self.live else layer
             for j, layer in enumerate(encoder.layers)
@@ -171,7 +170,7 @@ class _DenseTwin:
         chosen = [self.data.train[i] for i in rows]
         cache = self.frozen(rows, self.needs)
         logits = dense_forward(
-            self.encoder, self.weights, self.p_input, self.p_pool, self.head, cache
+            self.encoder, self.weights, self.p_input, self.p_pool, self.head, cache, self.streams
         )
         return task_loss(logits, target_tensor(self.data, chosen))
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from lets.classifiers import activation_of
-from lets.config import FinetuneConfig, FitConfig
+from lets.config import FinetuneConfig, FitConfig, SearchConfig
 from lets.errors import LetsError
 from lets.files import write_json
 from lets.heads import Head, LayerwiseHead, PoolerHead
@@ -165,7 +165,7 @@ def search_stage(run: RunInputs, folder: Path, mask_file: Path) -> StageResult:
     config = run.config.search
     inputs = {
         **run.common(),
-        "config": {k: v for k, v in asdict(config).items() if k != "save_steps"},
+        "config": _without(config, "save_steps", *(() if config.stream else ("stream",))),
         "density": run.config.prune.density,
         "mask": Stage.checksum_of(mask_file),
         **_head_start(config.head_start, mask_file),
@@ -192,9 +192,10 @@ def search_stage(run: RunInputs, folder: Path, mask_file: Path) -> StageResult:
         checkpoints=stage.checkpoints,
         progress=run.progress,
     )
-    write_json(stage.file(_POLICY), result.policy.to_dict())
+    policy = (result.policy.streamed() if config.stream else result.policy).to_dict()
+    write_json(stage.file(_POLICY), policy)
     save_tensors(stage.file(_ALPHAS), {"alphas": result.alphas})
-    summary = {"policy": result.policy.to_dict(), **vars(result.state)}
+    summary = {**vars(result.state), "policy": policy}
     return StageResult(stage, stage.complete(summary, [_POLICY, _ALPHAS]), False)
 
 
@@ -312,8 +313,9 @@ def _loss_of(run: RunInputs) -> RowLoss | None:
 
 def _deciding(config: FinetuneConfig, teacher: Teacher | None) -> dict[str, Any]:
     """Settings that change the result: how often a checkpoint is written does not."""
-    settings = asdict(config)
     unread = () if teacher else ("distill_weight", "distill_temperature")
-    for name in ("save_steps", *unread):
-        del settings[name]
-    return settings
+    return _without(config, "save_steps", *unread)
+
+
+def _without(config: FinetuneConfig | SearchConfig, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in asdict(config).items() if name not in names}

@@ -126,3 +126,17 @@ def test_numbers_that_no_encoder_has(name, rule):
     """They would have negative costs, or other layers than are trained."""
     with pytest.raises(LetsError, match=f"{name} must have a number of {rule}"):
         system_costs(name, Sizes(EncoderShape.from_name("bert-base"), 128))
+
+
+def test_the_cheap_end():
+    """Nine answers for little more than a pass, and the stream for one query a layer more."""
+    alone, stream, two = (metrics_of(name, "engine") for name in ("lets-d1", "lets-s1", "lets-d2"))
+    assert 0.8 < alone.new_percent < 1.5
+    queries = 100 * 23 * 2 * 1024**2 / encoder_flops(LARGE, 128)
+    assert stream.new_percent - alone.new_percent == pytest.approx(queries)
+    assert alone.total_percent < 115
+    assert 3 < two.new_percent < 5
+    taught = metrics_of("lets-d2-distill", "engine")
+    assert taught == two
+    searched = {"policy": Policy("p" * 24, "f" * 24)}
+    assert metrics_of("lets-pc-stream", "engine", **searched) == stream

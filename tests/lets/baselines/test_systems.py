@@ -25,7 +25,7 @@ TRAINED = {
     "diff-pruning-structured": 2 * LAYERS * LAYER + LAYERS * 16,
 }
 KEPT = round(0.05 * LAYERS * LAYER)
-LETS = ("lets-p", "lets-c", "lets-pc", "lets-g3", "lets-d2", "lets-d1-distill")
+LETS = ("lets-p", "lets-c", "lets-pc", "lets-g3", "lets-s1", "lets-d1-distill")
 TEXTS = ["sun and snow", "the old oven is near", "ice"]
 
 

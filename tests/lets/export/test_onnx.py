@@ -21,6 +21,7 @@ POLICIES = {
     "mixed": Policy("ppf", "pfp"),
     "rows": Policy("ppp", "pff"),
     "bypassed": Policy("ppp", "ppp"),
+    "stream": Policy("pss", "pfp"),
 }
 TEXTS = make_texts(7)
 

@@ -4,15 +4,15 @@ import torch
 from hypothesis import strategies as st
 from lets.dense import evaluate_densely
 from lets.plan.spec import TaskSpec
-from lets.policy import Policy
 
 from tests.models import make_encoder, make_task, make_texts
+from tests.policies import policies
 
 LAYERS = 4
-words = st.text("pf", min_size=LAYERS, max_size=LAYERS)
-policies = st.builds(lambda i, p: Policy("p" + i[1:], p), words, words)
 task_sets = st.lists(
-    st.tuples(policies, st.sampled_from([0.0, 0.05, 0.4, "p", "c"]), st.sampled_from([1, 2, 3])),
+    st.tuples(
+        policies(LAYERS), st.sampled_from([0.0, 0.05, 0.4, "p", "c"]), st.sampled_from([1, 2, 3])
+    ),
     min_size=1,
     max_size=5,
 )

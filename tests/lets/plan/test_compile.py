@@ -99,7 +99,7 @@ def test_only_what_is_read_of_the_encoder_is_run(chosen):
     rows = {step.layer for step in frozen if step.op == "cls_tail"}
     products = {step.layer for step in frozen if step.op == "project"}
     top_hidden = max(needs.hidden | needs.pooled, default=-1)
-    read = needs.qkv | needs.cls_qkv
+    read = needs.products
     top = max(top_hidden, max(read, default=0) - 1)
     row_alone = top >= 0 and top not in needs.hidden and top + 1 not in read
     assert full == set(range(top if row_alone else top + 1))

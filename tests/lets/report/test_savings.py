@@ -10,16 +10,12 @@ from lets.policy_cost import task_cost
 from lets.report.savings import param_savings, savings
 from lets.shape import EncoderShape
 
+from tests.policies import policies
+
 BASE = EncoderShape.from_name("bert-base")
 
 
-@st.composite
-def policies(draw):
-    text = st.text(st.sampled_from("pf"), min_size=12, max_size=12)
-    return Policy("p" + draw(text)[1:], draw(text))
-
-
-@given(policies(), st.sampled_from([1, 64, 128]), st.sampled_from([0.0005, 0.05]))
+@given(policies(12), st.sampled_from([1, 64, 128]), st.sampled_from([0.0005, 0.05]))
 @settings(max_examples=60, deadline=None)
 def test_parts_are_the_whole(policy, seq_len, density):
     nnz = policy_nnz(BASE, policy, density)

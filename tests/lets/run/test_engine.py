@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lets_ext import Delta
 from tests.models import make_bert, make_encoder, make_task, make_texts, save_bert
+from tests.policies import policies
 
 TEXTS = make_texts(7, seed=3, longest=20)
 
@@ -34,12 +35,13 @@ def assert_same(output, expected):
 
 # --- gold: transformers' own layers, put together by hand ---
 
-B, P, PC, F, FC = (
+B, P, PC, F, FC, SC = (
     LayerCase.BYPASS,
     LayerCase.P_ALL,
     LayerCase.P_CLS,
     LayerCase.F_ALL,
     LayerCase.F_CLS,
+    LayerCase.S_CLS,
 )
 GOLD = {
     ("pp", "pp"): (B, B),
@@ -56,6 +58,12 @@ GOLD = {
     ("pff", "fpp"): (PC, B, B),
     ("ppf", "fpf"): (PC, P, FC),
     ("pfp", "fff"): (P, FC, PC),
+    # the [CLS] stream, on every kind of layer below it
+    ("ps", "fp"): (PC, B),
+    ("pss", "ppf"): (PC, SC, SC),
+    ("pfs", "fff"): (P, FC, SC),
+    ("psp", "fff"): (PC, SC, PC),
+    ("pffs", "pppf"): (P, F, FC, SC),
 }  # fmt: skip
 
 
@@ -109,7 +117,13 @@ def test_gold(selectors):
     x_p = x_f = model.embeddings(batch.input_ids, batch.token_type_ids)
     pooled = []
     for j in range(layers):
-        x_f = own[j](x_p if policy.input[j] == "p" else x_f, mask)
+        if policy.input[j] == "s":  # one more row, which attends to all others and not to itself
+            rows = torch.cat([x_f[:, :1], x_p], dim=1)
+            x_f = own[j](rows, torch.cat([torch.full_like(mask[..., :1], far), mask], dim=-1))[
+                :, :1
+            ]
+        else:
+            x_f = own[j](x_p if policy.input[j] == "p" else x_f, mask)
         x_p = model.encoder.layer[j](x_p, mask)
         pooled.append((x_p if policy.pool[j] == "p" else x_f)[:, 0])
     expected = task.head(torch.stack(pooled, dim=1))
@@ -123,10 +137,8 @@ def test_gold(selectors):
 # --- properties ---
 
 LAYERS = 4
-words = st.text("pf", min_size=LAYERS, max_size=LAYERS)
-policies = st.builds(lambda i, p: Policy("p" + i[1:], p), words, words)
 tasks = st.lists(
-    st.tuples(policies, st.sampled_from([0.0, 0.02, 0.3, 1.0]), st.integers(4, 24)),
+    st.tuples(policies(LAYERS), st.sampled_from([0.0, 0.02, 0.3, 1.0]), st.integers(4, 24)),
     min_size=1, max_size=4,
 )  # fmt: skip
 

@@ -12,7 +12,15 @@ from lets.task_model import TaskModel
 from lets.train.finetune import forward_of
 from lets.train.fit import fit
 from lets.train.scoring import dev_score
-from lets.train.stages import RunInputs, finetune_stage, mask_of, new_model, prune_stage
+from lets.train.stages import (
+    RunInputs,
+    finetune_stage,
+    mask_of,
+    new_model,
+    policy_of,
+    prune_stage,
+    search_stage,
+)
 from safetensors.torch import load_file
 
 STAGES = ("prune-supernet", "search", "prune", "finetune", "pack")
@@ -190,3 +198,18 @@ def test_the_head_may_start_where_pruning_left_it(tiny_encoder, tiny_task, tiny_
     (tmp_path / "prune" / "head.safetensors").unlink()
     with pytest.raises(LetsError, match=r"head\.safetensors: file not found; run the stage"):
         finetune_stage(run, tmp_path / "finetune", policy, mask_of(pruned))
+
+
+def test_a_search_may_stream(uninterrupted, tiny_encoder, tiny_task, tiny_config, tmp_path):
+    """The policy that is found gets the stream; a search without it has the key that it had."""
+    _, folder = uninterrupted
+    # With as many groups as layers every input is p, whatever is learnt.
+    settings = {"pool": "f", "num_train_epochs": 0.5, "groups": 3, "stream": True}
+    config = tiny_config.override({"search": settings})
+    run = RunInputs(tiny_encoder, tiny_task(), config, Progress())
+    found = search_stage(run, tmp_path, folder / "prune-supernet" / "mask.safetensors")
+    assert policy_of(found) == Policy("pss", "fff")
+    assert found.summary["policy"] == policy_of(found).to_dict()
+    assert found.stage.inputs["config"]["stream"]
+    kept = json.loads((folder / "search" / "result.json").read_text())
+    assert "stream" not in kept["inputs"]["config"]
