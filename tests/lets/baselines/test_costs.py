@@ -131,7 +131,7 @@ def test_numbers_that_no_encoder_has(name, rule):
 def test_the_cheap_end():
     """Nine answers for little more than a pass, and the stream for one query a layer more."""
     alone, stream, two = (metrics_of(name, "engine") for name in ("lets-d1", "lets-s1", "lets-d2"))
-    assert 0.8 < alone.new_percent < 1.5
+    assert 0.5 < alone.new_percent < 1.5
     queries = 100 * 23 * 2 * 1024**2 / encoder_flops(LARGE, 128)
     assert stream.new_percent - alone.new_percent == pytest.approx(queries)
     assert alone.total_percent < 115
