@@ -38,7 +38,7 @@ format: $(VENV)/.dependencies  ## rewrite sources in the house format
 bench: $(VENV)/.extension  ## op microbenchmarks; rows go to bench/results/
 	$(BIN)/python -m bench.run
 
-bench-engine: $(VENV)/.extension  ## the engine beside dense models, its parts, training steps (25 minutes, a quiet machine)
+bench-engine: $(VENV)/.extension  ## the engine beside dense models, its parts, training steps; goes on where it stopped
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.ablation
 	$(BIN)/python -m bench.bench_train_step

@@ -31,6 +31,16 @@ def results(tmp_path_factory):
         assert engine.main(["other", "--threads", "1", "--out", str(target)]) == 0
         second = json.loads(target.read_text())
         assert second["runs"]["tasks"] == first["runs"]["tasks"]
+        assert second["runs"]["other"]["rows"] == first["runs"]["other"]["rows"]
+        lost = second["runs"]["tasks"]["rows"].pop()
+        target.write_text(json.dumps(second))
+        assert engine.main(["tasks", "--threads", "1", "--out", str(target)]) == 0
+        third = json.loads(target.read_text())["runs"]["tasks"]["rows"]
+        assert third[:-1] == first["runs"]["tasks"]["rows"][:-1]
+        assert (third[-1]["baseline"], third[-1]["tasks"]) == (lost["baseline"], lost["tasks"])
+        assert engine.main(["tasks", "--again", "--threads", "1", "--out", str(target)]) == 0
+        fourth = json.loads(target.read_text())["runs"]["tasks"]["rows"]
+        assert fourth[0]["lets_ms"] != first["runs"]["tasks"]["rows"][0]["lets_ms"]
         with pytest.raises(SystemExit):
             engine.main(["everything"])
     return target

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -46,7 +46,11 @@ class Outcome:
 
 
 def run_bench(
-    settings: BenchSettings, note: Note = lambda _: None, trace: Path | None = None
+    settings: BenchSettings,
+    note: Note = lambda _: None,
+    trace: Path | None = None,
+    earlier: Sequence[Row] = (),
+    keep: Callable[[Outcome], object] = lambda _: None,
 ) -> Outcome:
     """Measure.
 
@@ -55,8 +59,10 @@ def run_bench(
     Args:
         note: Gets a line per row and per skipped baseline.
         trace: Also write a Chrome trace of one engine call at the first point.
+        earlier: Rows of these settings that are not measured again.
+        keep: Gets all rows so far after each of them, so that an interrupted run can go on.
     """
-    outcome = Outcome()
+    outcome = Outcome(list(earlier))
     with threads(settings.threads), tempfile.TemporaryDirectory() as folder:
         ours = Ours(settings)
         if trace is not None:
@@ -75,12 +81,27 @@ def run_bench(
             dense = Dense(
                 model, plain, torch.get_num_threads(), Path(folder) / name, settings.quantization
             )
-            _run_baseline(name, dense, ours, outcome, note)
+            _run_baseline(name, dense, ours, outcome, note, keep)
     return outcome
 
 
-def _run_baseline(name: str, dense: Dense, ours: Ours, outcome: Outcome, note: Note) -> None:
+def _run_baseline(
+    name: str,
+    dense: Dense,
+    ours: Ours,
+    outcome: Outcome,
+    note: Note,
+    keep: Callable[[Outcome], object],
+) -> None:
     kind, settings = baseline_class(name), ours.settings
+    known = {
+        Point(row.policy, row.tasks, row.batch, row.seq_len)
+        for row in outcome.rows
+        if row.baseline == name
+    }
+    points = [point for point in _points(ours) if point not in known]
+    if not points:
+        return
 
     def skip(reason: str) -> None:
         outcome.skipped.append({"baseline": name, "reason": reason})
@@ -96,13 +117,14 @@ def _run_baseline(name: str, dense: Dense, ours: Ours, outcome: Outcome, note: N
         wanted = min(wanted, settings.max_models)
     baseline = kind(dense, min(wanted, fit))
     try:
-        for point in _points(ours):
+        for point in points:
             if not kind.apart and point.tasks > baseline.models:
                 skip(f"{point.tasks} models do not fit into {settings.max_memory:g} GB")
                 continue
             row = _measure(name, baseline, ours, point)
             outcome.rows.append(row)
             note(row.line())
+            keep(outcome)
     finally:
         baseline.close()
         del baseline
