@@ -62,6 +62,11 @@ inline void check_elements(const char* op, const char* name, const Tensor& t) {
                   "; take fewer rows at once");
 }
 
+// In which the ops sum what they read as t.
+inline ScalarType accumulator_dtype(const Tensor& t) {
+  return t.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
 inline void check_vector(const char* op, const char* name, const Tensor& t, int64_t size,
                          const char* meaning) {
   STD_TORCH_CHECK(t.dim() == 1 && t.size(0) == size, op, ": ", name, " must have shape [", size,

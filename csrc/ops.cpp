@@ -58,7 +58,14 @@ STABLE_TORCH_LIBRARY(lets_ext, m) {
   m.def(
       "add_layer_norm(Tensor x, Tensor residual, Tensor weight, Tensor norm_bias, Tensor? bias, "
       "float eps) -> (Tensor, Tensor, Tensor)");
+  // Gradient of x and residual [T, N, H]; sums of those of weight, norm_bias and bias over splits
+  // of the tokens [3, splits, T, H], in the accumulator's type.
+  m.def(
+      "add_layer_norm_bwd(Tensor grad, Tensor x, Tensor residual, Tensor weight, Tensor? bias, "
+      "Tensor mean, Tensor rstd) -> (Tensor, Tensor)");
   m.def("bias_gelu(Tensor x, Tensor bias) -> Tensor");
+  // Gradient of x [T, N, F], sums of that of bias over splits of the tokens [splits, T, F].
+  m.def("bias_gelu_bwd(Tensor grad, Tensor x, Tensor bias) -> (Tensor, Tensor)");
 
   // Name of the instruction set in use; a non-empty argument chooses another one.
   m.def("select_isa(str name) -> str");

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lets_ext._columns import accumulator, num_splits, sum_to
 from lets_ext._devices import check_devices
 from lets_ext._load import LOADED, require_ops
 
@@ -52,9 +53,15 @@ def add_layer_norm_ref(
 
 def _fake(x, residual, weight, norm_bias, bias, eps):
     check_devices("add_layer_norm", x, residual, weight, norm_bias, bias)
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    return out, x.new_empty(x.shape[:2], dtype=wide), x.new_empty(x.shape[:2], dtype=wide)
+    return out, *(x.new_empty(x.shape[:2], dtype=accumulator(x)) for _ in range(2))
+
+
+def _fake_bwd(grad, x, residual, weight, bias, mean, rstd):
+    check_devices("add_layer_norm_bwd", x, grad, residual, weight, bias, mean, rstd)
+    tasks, tokens, hidden = x.shape
+    sums = x.new_empty(3, num_splits(tokens), tasks, hidden, dtype=accumulator(x))
+    return torch.empty_like(x, memory_format=torch.contiguous_format), sums
 
 
 def _setup(ctx, inputs, output):
@@ -69,35 +76,20 @@ def _backward(ctx, grad, *_):
     if grad is None:
         return (None,) * 6
     x, residual, weight, bias, mean, rstd = ctx.saved_tensors
-    wide, low = mean.dtype, x.dtype
-    grad = grad.to(wide)
-    total = x.to(wide) + residual.to(wide)
-    if bias is not None:
-        total = total + bias.to(wide)[:, None]
-    normed = (total - mean[..., None]) * rstd[..., None]
-    grad_x = layer_norm_backward(grad * weight.to(wide)[:, None], normed, rstd[..., None])
+    op = torch.ops.lets_ext.add_layer_norm_bwd.default
+    grad_x, sums = op(grad, x, residual, weight, bias, mean, rstd)
+    grad_weight, grad_norm_bias, grad_bias = sums.sum(1)
     return (
-        grad_x.to(low),
-        sum_to(grad_x, residual.shape[0], low),
-        sum_to((grad * normed).sum(1), weight.shape[0], low),
-        sum_to(grad.sum(1), ctx.norm_bias_tasks, low),
-        None if bias is None else sum_to(grad_x.sum(1), bias.shape[0], low),
+        grad_x,
+        sum_to(grad_x, residual.shape[0], x.dtype),
+        sum_to(grad_weight, weight.shape[0], x.dtype),
+        sum_to(grad_norm_bias, ctx.norm_bias_tasks, x.dtype),
+        None if bias is None else sum_to(grad_bias, bias.shape[0], x.dtype),
         None,
     )
 
 
-def layer_norm_backward(grad: Tensor, normed: Tensor, rstd: Tensor) -> Tensor:
-    """Gradient of the rows, given that of the normed rows before scale and shift."""
-    centred = grad - grad.mean(-1, keepdim=True)
-    return rstd * (centred - normed * (grad * normed).mean(-1, keepdim=True))
-
-
-def sum_to(grad: Tensor, num_tasks: int, dtype: torch.dtype) -> Tensor:
-    """Gradient of a tensor with `num_tasks` leading entries: what all tasks share is summed."""
-    total = grad if grad.shape[0] == num_tasks else grad.sum(0, keepdim=True)
-    return total.to(dtype)
-
-
 if LOADED:
     torch.library.register_fake("lets_ext::add_layer_norm", _fake)
+    torch.library.register_fake("lets_ext::add_layer_norm_bwd", _fake_bwd)
     torch.library.register_autograd("lets_ext::add_layer_norm", _backward, setup_context=_setup)

@@ -38,24 +38,50 @@ inline Vec<double> exp_nonpositive(Vec<double> x) {
   return x;
 }
 
-// gelu(x) = max(x, 0) - |x| erfc(|x| / sqrt 2) / 2, so that errors of erfc fade out where gelu(x) =
-// x. erfc: Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7.
-inline Vec<float> gelu_vector(Vec<float> x) {
+// What gelu and its slope are made of: a = |x|, bounded so that nothing becomes 0 * inf,
+// exp(-a^2 / 2) and erfc(a / sqrt 2) / 2.
+template <typename A>
+struct NormalTail {
+  Vec<A> a, bell, half_erfc;
+};
+
+// erfc: Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7.
+inline NormalTail<float> normal_tail(Vec<float> x) {
   const Vec<float> absolute = x < 0.0f ? -x : x;
-  const Vec<float> a = absolute > 100.0f ? broadcast(100.0f) : absolute;  // 0 * inf would be NaN
+  const Vec<float> a = absolute > 100.0f ? broadcast(100.0f) : absolute;
   const Vec<float> t = 1.0f / (a * 0.23164190f + 1.0f);
   const Vec<float> series =
       horner(t, broadcast(1.061405429f), -1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f);
-  const Vec<float> half_erfc = t * series * exp_nonpositive(a * a * -0.5f) * 0.5f;
-  return (x > 0.0f ? x : Vec<float>{}) - a * half_erfc;
+  const Vec<float> bell = exp_nonpositive(a * a * -0.5f);
+  return {a, bell, t * series * bell * 0.5f};
 }
 
-inline Vec<double> gelu_vector(Vec<double> x) {
+inline NormalTail<double> normal_tail(Vec<double> x) {
+  NormalTail<double> tail;
   for (int i = 0; i < kLanes<double>; ++i) {
-    const double a = x[i] < 0 ? -x[i] : x[i], bounded = a > 100 ? 100 : a;
-    x[i] = (x[i] > 0 ? x[i] : 0) - bounded * 0.5 * erfc(bounded * 0.70710678118654752440);
+    const double absolute = x[i] < 0 ? -x[i] : x[i], a = absolute > 100 ? 100 : absolute;
+    tail.a[i] = a;
+    tail.bell[i] = exp(-0.5 * a * a);
+    tail.half_erfc[i] = 0.5 * erfc(a * 0.70710678118654752440);
   }
-  return x;
+  return tail;
+}
+
+// gelu(x) = max(x, 0) - |x| erfc(|x| / sqrt 2) / 2, so that errors of erfc fade out where gelu(x) =
+// x.
+template <typename V>
+inline V gelu_vector(V x) {
+  const auto tail = normal_tail(x);
+  return (x > 0 ? x : V{}) - tail.a * tail.half_erfc;
+}
+
+// Of gelu: the normal distribution function at x, and x times its density.
+template <typename V>
+inline V gelu_slope(V x) {
+  const auto tail = normal_tail(x);
+  const V signed_a = x > 0 ? tail.a : -tail.a;
+  return (x > 0 ? 1 - tail.half_erfc : tail.half_erfc) +
+         signed_a * tail.bell * static_cast<decltype(x[0] + 0)>(0.39894228040143267794);
 }
 
 }  // namespace

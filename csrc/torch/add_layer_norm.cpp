@@ -58,11 +58,9 @@ std::tuple<Tensor, Tensor, Tensor> add_layer_norm(const Tensor& x, const Tensor&
   const Tensor weight_c = vector("weight", weight), norm_bias_c = vector("norm_bias", norm_bias);
   const Tensor bias_c = bias ? vector("bias", *bias) : weight_c;
 
-  const bool wide = x.scalar_type() == ScalarType::Double;
-  const ScalarType moments = wide ? ScalarType::Double : ScalarType::Float;
   Tensor out = torch::stable::new_empty(x, {tasks, tokens, hidden});
-  Tensor mean = torch::stable::new_empty(x, {tasks, tokens}, moments);
-  Tensor rstd = torch::stable::new_empty(x, {tasks, tokens}, moments);
+  Tensor mean = torch::stable::new_empty(x, {tasks, tokens}, accumulator_dtype(x));
+  Tensor rstd = torch::stable::new_empty(x, {tasks, tokens}, accumulator_dtype(x));
   Device::with_dtype(kOp, x, [&](auto element) {
     using T = decltype(element);
     using A = Accumulator<T>;

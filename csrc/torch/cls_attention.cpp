@@ -140,8 +140,7 @@ struct Call {
   template <typename Device>
   Results run(bool save) const {
     const Shape& s = shape;
-    const bool wide_type = q.scalar_type() == ScalarType::Double;
-    const ScalarType wide = wide_type ? ScalarType::Double : ScalarType::Float;
+    const ScalarType wide = accumulator_dtype(q);
     const bool write = save || Device::kNeedsRows;
     const auto wide_tensor = [&](bool needed, int64_t last) {
       return needed && write ? torch::stable::new_empty(q, {s.batch, s.tasks, s.heads, last}, wide)
@@ -242,9 +241,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cls_attention_bwd(
   Device::check_devices(kOp, "grad", grad, x, probs, key, value, key_weight, value_weight, key_crow,
                         key_col, key_values, value_crow, value_col, value_values, key_mask);
   const Shape s = check_shape("grad", grad, x, num_heads);
-  const bool wide = grad.scalar_type() == ScalarType::Double;
   STD_TORCH_CHECK(probs.numel() == s.batch * s.tasks * s.heads * s.length &&
-                      probs.scalar_type() == (wide ? ScalarType::Double : ScalarType::Float),
+                      probs.scalar_type() == accumulator_dtype(grad),
                   kOp, ": probs must be those of the forward pass, [", s.batch, ", ", s.tasks, ", ",
                   s.heads, ", ", s.length, "], got ", shape_string(probs));
   const Call call{

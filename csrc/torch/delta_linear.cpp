@@ -21,9 +21,7 @@ void run(DeltaLinearParams<T> p, const Tensor& values, const int32_t* permutatio
   // Values are needed in the accumulator's type and in the order of the rows.
   std::optional<Tensor> gathered;
   if (permutation || !std::is_same_v<T, Accumulator<T>>) {
-    gathered = torch::stable::new_empty(
-        values, {nnz},
-        std::is_same_v<Accumulator<T>, double> ? ScalarType::Double : ScalarType::Float);
+    gathered = torch::stable::new_empty(values, {nnz}, accumulator_dtype(values));
     auto* out = mutable_data<Accumulator<T>>(*gathered);
     with_isa(
         [&](auto isa) { gather_values<isa(), T>(const_data<T>(values), permutation, nnz, out); });

@@ -37,9 +37,8 @@ Tensor delta_linear_bwd_values(const Tensor& grad, const Tensor& x, const Tensor
                                  out_features,
                                  col.size(0)};
     const auto plan = delta_linear_values_plan(p, torch::stable::get_num_threads());
-    const Tensor partial = torch::stable::new_empty(
-        x, {plan.num_splits, p.nnz},
-        std::is_same_v<Accumulator<T>, double> ? ScalarType::Double : ScalarType::Float);
+    const Tensor partial =
+        torch::stable::new_empty(x, {plan.num_splits, p.nnz}, accumulator_dtype(x));
     p.partial = mutable_data<Accumulator<T>>(partial);
     with_isa([&](auto isa) {
       parallel_chunks(plan.num_chunks, [&](int64_t chunk) {

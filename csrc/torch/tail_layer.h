@@ -91,12 +91,10 @@ struct TailLayer {
     norm_weight = vector("norm_weight", in.norm_weight);
     norm_bias = vector("norm_bias", in.norm_bias);
     check_elements(op, "the workspace", {tasks, rows, 4, hidden > inner ? hidden : inner});
-    const bool wide = ctx.scalar_type() == ScalarType::Double;
     out = torch::stable::new_empty(ctx, {tasks, rows, hidden});
     // Padded for the CPU, more than CUDA needs.
-    workspace =
-        torch::stable::new_empty(ctx, {tasks * rows, 3 * padded_row(hidden) + padded_row(inner)},
-                                 wide ? ScalarType::Double : ScalarType::Float);
+    workspace = torch::stable::new_empty(
+        ctx, {tasks * rows, 3 * padded_row(hidden) + padded_row(inner)}, accumulator_dtype(ctx));
   }
 
   template <typename T>

@@ -14,6 +14,17 @@ inline Tensor check_activations(const char* op, const char* name, const Tensor& 
   return torch::stable::contiguous(t);
 }
 
+// Of the shape of `like` [T, N, F], contiguous.
+inline Tensor check_same(const char* op, const char* name, const Tensor& t, const char* other,
+                         const Tensor& like) {
+  STD_TORCH_CHECK(t.dim() == 3 && t.size(0) == like.size(0) && t.size(1) == like.size(1) &&
+                      t.size(2) == like.size(2),
+                  op, ": ", name, " must have the shape of ", other, " ", shape_string(like),
+                  ", got ", shape_string(t));
+  check_dtype(op, name, t, other, like);
+  return torch::stable::contiguous(t);
+}
+
 // [1|T, N, F] beside `like` [T, N, F], contiguous.
 inline Tensor check_shared(const char* op, const char* name, const Tensor& t, const char* other,
                            const Tensor& like) {

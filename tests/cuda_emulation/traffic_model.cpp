@@ -232,28 +232,38 @@ void cls_tail(int64_t rows, int64_t hidden, int64_t inner) {
 
 template <typename T>
 void epilogues(int64_t tokens, int64_t hidden) {
-  Buffer<T> x(tokens * hidden), residual(tokens * hidden), vector(hidden), out(tokens * hidden);
-  Buffer<float> moments(2 * tokens);
-  x.fill();
-  residual.fill();
-  vector.fill();
-  const std::string shape = text("T=1 N=%d H=%d", tokens, hidden, 0, 0);
-  for (const bool norm : {true, false}) {
+  Buffer<T> x(tokens * hidden), residual(tokens * hidden), vector(hidden), grad(tokens * hidden),
+      out(tokens * hidden);
+  Buffer<float> mean(tokens), rstd(tokens), sums(3 * num_splits(tokens) * hidden);
+  for (Buffer<T>* buffer : {&x, &residual, &vector, &grad}) buffer->fill();
+  const auto measure = [&](const char* op, bool norm, bool backward, const auto& run) {
     emu::start_counting();
     name("x", x);
     name("vectors", vector);
     name("out", out);
     if (norm) name("residual", residual);
-    if (norm) {
-      add_layer_norm_cuda<T>(
-          {x.data(), residual.data(), vector.data(), vector.data(), vector.data(), out.data(),
-           moments.data(), moments.data() + tokens, tokens, hidden, 0, 0, 0, 0, 1e-12},
-          1, nullptr);
-    } else {
-      bias_gelu_cuda<T>({x.data(), vector.data(), out.data(), tokens, hidden, 0}, 1, nullptr);
-    }
-    print_row(norm ? "add_layer_norm" : "bias_gelu", shape, kName<T>);
-  }
+    if (backward) name("grad", grad);
+    if (backward) name("sums", sums);
+    run();
+    print_row(op, text("T=1 N=%d H=%d", tokens, hidden, 0, 0), kName<T>);
+  };
+  const T* v = vector.data();
+  measure("add_layer_norm", true, false, [&] {
+    add_layer_norm_cuda<T>({x.data(), residual.data(), v, v, v, out.data(), mean.data(),
+                            rstd.data(), tokens, hidden, 0, 0, 0, 0, 1e-12},
+                           1, nullptr);
+  });
+  measure("add_layer_norm_bwd", true, true, [&] {
+    add_layer_norm_bwd_cuda<T>({grad.data(), x.data(), residual.data(), v, v, mean.data(),
+                                rstd.data(), out.data(), sums.data(), 1, tokens, hidden, 0, 0, 0},
+                               nullptr);
+  });
+  measure("bias_gelu", false, false,
+          [&] { bias_gelu_cuda<T>({x.data(), v, out.data(), tokens, hidden, 0}, 1, nullptr); });
+  measure("bias_gelu_bwd", false, true, [&] {
+    bias_gelu_bwd_cuda<T>({grad.data(), x.data(), v, out.data(), sums.data(), 1, tokens, hidden, 0},
+                          nullptr);
+  });
 }
 
 }  // namespace

@@ -58,6 +58,35 @@ def test_gradients(shape, bias):
     assert torch.autograd.gradcheck(lambda *a: add_layer_norm(*a, eps=1e-3), inputs)
 
 
+@each_isa
+def test_gradients_of_more_rows_than_a_split(isa):
+    for shape in ((3, 1, 3, 71, 35), (2, 2, 1, 32, 64), (2, 1, 2, 0, 8)):
+        inputs = make_inputs(shape, grad=True)
+        ours, theirs = (
+            torch.autograd.grad(f(*inputs, eps=1e-3).sin().sum(), inputs)
+            for f in (add_layer_norm, add_layer_norm_ref)
+        )
+        for a, b in zip(ours, theirs, strict=True):
+            assert_close(a, b)
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (0, lambda g: g[:, :2], r"grad must have the shape of x \[2, 3, 21\], got \[2, 2, 21\]"),
+        (5, lambda m: m.double(), "mean must be what add_layer_norm returned for x, got shape"),
+        (6, lambda r: r[:1], r"rstd must be what .* got shape \[1, 3\] of float32"),
+    ],
+)
+def test_gradients_refuse(position, value, message):
+    x, residual, weight, norm_bias, bias = make_inputs()
+    out, mean, rstd = OP(x, residual, weight, norm_bias, bias, 1e-5)
+    inputs = [out, x, residual, weight, bias, mean, rstd]
+    inputs[position] = value(inputs[position])
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.lets_ext.add_layer_norm_bwd(*inputs)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
 def test_half_precision_is_no_worse(shape, dtype):

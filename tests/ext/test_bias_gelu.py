@@ -45,6 +45,39 @@ def test_gradients(bias_tasks):
     assert torch.autograd.gradcheck(bias_gelu, inputs)
 
 
+@each_isa
+def test_error_of_the_slope_over_the_whole_range(isa):
+    x = torch.linspace(-12, 12, 200_001)[None, None]
+    bias = torch.zeros(1, x.shape[2])
+    grad, _ = torch.ops.lets_ext.bias_gelu_bwd(torch.ones_like(x), x, bias)
+    exact = torch.ops.aten.gelu_backward(torch.ones_like(x.double()), x.double())
+    assert (grad.double() - exact).abs().max() <= 6e-7
+
+
+def test_slope_of_special_values():
+    x = torch.tensor([[[float("inf"), float("-inf"), float("nan"), 1e30, -1e30, 0.0]]])
+    grad, _ = torch.ops.lets_ext.bias_gelu_bwd(torch.ones_like(x), x, torch.zeros(1, 6))
+    expected = torch.tensor([[[1.0, 0.0, float("nan"), 1.0, 0.0, 0.5]]])
+    torch.testing.assert_close(grad, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("bias_tasks", [1, 3])
+@pytest.mark.parametrize("rows", [0, 32, 71])
+def test_gradients_of_more_rows_than_a_split(bias_tasks, rows):
+    inputs = make_inputs((3, bias_tasks, rows, 19), grad=True)
+    ours, theirs = (
+        torch.autograd.grad(f(*inputs).sin().sum(), inputs) for f in (bias_gelu, bias_gelu_ref)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        assert_close(a, b)
+
+
+def test_gradients_refuse_another_shape():
+    x, bias = make_inputs()
+    with pytest.raises(RuntimeError, match=r"grad must have the shape of x \[2, 3, 21\], got"):
+        torch.ops.lets_ext.bias_gelu_bwd(x[:, :2], x, bias)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_half_precision_is_no_worse(shape, dtype):
