@@ -57,6 +57,20 @@ def headline(result):
     return "\n".join(lines) + "\n"
 
 
+def training_headline(result):
+    """One sentence about training steps."""
+    full, *others = result["rows"]
+    lets, cached = (
+        next(row for row in others if row["variant"] == name) for name in ("lets", "lets-cached")
+    )
+    return (
+        f"Training: a fine-tuning step ({full['policy']}, batch {full['batch']}, "
+        f"{full['seq_len']} tokens) is **{lets['speedup']:.2f}** times as fast as one of full "
+        f"fine-tuning, **{cached['speedup']:.2f}** with cached activations of the frozen encoder, "
+        f"and takes {lets['memory_ratio']:.0%} of its memory.\n"
+    )
+
+
 def _rows(rows, commit):
     varying = [
         key

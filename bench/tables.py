@@ -10,7 +10,13 @@ from pathlib import Path
 from lets.cli.demo import OUTPUT_DIR, print_demo
 
 from bench.comparison import with_measured
-from bench.engine_tables import ablation_section, engine_sections, headline, train_step_section
+from bench.engine_tables import (
+    ablation_section,
+    engine_sections,
+    headline,
+    train_step_section,
+    training_headline,
+)
 from bench.reliability import reliability
 from bench.serve.tables import serve_section, soak_section
 
@@ -71,10 +77,12 @@ def with_demo(readme):
 
 
 def with_engine(readme):
-    """README with what the engine reached beside dense models, between its markers."""
+    """README with what engine and training reached beside dense models, between its markers."""
     begin, machine, end = ENGINE.search(readme).groups()
     result = json.loads((RESULTS / machine / "engine.json").read_text())
-    return ENGINE.sub(lambda _: f"{begin}{headline(result)}{end}", readme)
+    steps = json.loads((RESULTS / machine / "train_step.json").read_text())
+    text = f"{headline(result)}\n{training_headline(steps)}"
+    return ENGINE.sub(lambda _: f"{begin}{text}{end}", readme)
 
 
 def _facts(result):
