@@ -19,7 +19,7 @@ from lets.layers import OwnLayer
 from lets.plan.compile import RULES, Rule, compile_plan
 from lets.plan.rewrite import drop_dead_steps
 from lets.products import can_pack, can_round
-from lets.run.modes import ROW_LIMITS, run
+from lets.run.modes import ROW_LIMIT, run
 from lets.run.packing import packed_as_read
 from lets.run.program import Program
 from lets.run.stacks import Stacks
@@ -147,7 +147,7 @@ def _without(rule: Rule, loaded: TaskSet, tokens: TokenBatch) -> Call:
         loaded.encoder.shape,
         list(loaded.stacks.specs.values()),
         *tokens.input_ids.shape,
-        row_limit=ROW_LIMITS[0],
+        row_limit=ROW_LIMIT,
         merged=loaded.encoder.device.type == "cuda",
         rules=[other for other in RULES if other is not rule],
     )

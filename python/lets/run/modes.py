@@ -29,7 +29,7 @@ MODES = ("auto", "serial", "stacked", "streams")
 MODE_VARIABLE = "LETS_ENGINE_MODE"
 # Rows of a stacked step: many more gain nothing, but their activations take memory. With 1536 and
 # F up to 4096 each stays below the 32 MB from which on glibc asks the system anew every time.
-ROW_LIMITS = (1536, 512)
+ROW_LIMIT = 1536
 
 
 class Runnable(Protocol):
@@ -81,7 +81,7 @@ def runnable(
     choice = (
         _fastest(loaded, names, batch, seq_len)
         if mode == "auto"
-        else Choice(mode == "stacked", _limit(ROW_LIMITS[0], batch, seq_len, len(names)))
+        else Choice(mode == "stacked", _limit(batch, seq_len, len(names)))
     )
     made = program(loaded, names, choice, batch, seq_len)
     if graphs and loaded.encoder.device.type == "cuda":
@@ -114,8 +114,8 @@ def program(
     return loaded.cached((names, choice), make)
 
 
-def _limit(rows: int, batch: int, seq_len: int, tasks: int) -> int:
-    limit = max(1, rows // (batch * seq_len))
+def _limit(batch: int, seq_len: int, tasks: int) -> int:
+    limit = max(1, ROW_LIMIT // (batch * seq_len))
     return 0 if limit >= tasks else limit
 
 
@@ -123,8 +123,7 @@ def _fastest(loaded: TaskSet, names: tuple[str, ...], batch: int, seq_len: int) 
     """By expected time; decided once per bucket of sizes (powers of two)."""
 
     def decide() -> Choice:
-        limits = {_limit(rows, batch, seq_len, len(names)): None for rows in ROW_LIMITS}
-        choices = [*(Choice(True, limit) for limit in limits), Choice(False)]
+        choices = (Choice(True, _limit(batch, seq_len, len(names))), Choice(False))
         encoder, specs = loaded.encoder, [loaded.stacks.specs[name] for name in names]
         shape = encoder.shape
         rates = machine_rates(

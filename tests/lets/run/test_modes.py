@@ -47,7 +47,7 @@ def test_stacks_of_many_rows_are_cut(monkeypatch):
     tasks, batch, encoder = make_tasks(FIVE), make_batch([8, 12]), make_encoder(LAYERS)
     _, expected = dense_answers(tasks, batch)
     engine = Engine(encoder, tasks.values(), mode="stacked")
-    monkeypatch.setattr(modes, "ROW_LIMITS", (2 * batch.input_ids.numel(), 1))
+    monkeypatch.setattr(modes, "ROW_LIMIT", 2 * batch.input_ids.numel())
     assert_answers(engine.forward(batch), expected)
     plan = runnable(engine._set, tuple(tasks), "stacked", *batch.input_ids.shape).plan
     sizes = [len(s.tasks) for s in plan.steps if s.op == "full_tail" and s.tasks]
