@@ -51,13 +51,20 @@ def _fuzz(part):
 
 
 def _mutants(part):
+    resident = ""
+    if "resident" in part:
+        peaks = part["resident"]
+        resident = (
+            f"; a damaged pack of {peaks['pack_bytes'] / 1e6:.1f} MB took at most "
+            f"{peaks['largest_refused']:.2f} times its size of resident memory to refuse"
+        )
     return (
         f"a pack of {part['pack_bytes']:,} bytes: every byte changed, every length, and forgeries "
         "with right checksums",
         f"{part['damaged']:,} damaged, {part['forged']:,} forged",
         f"{part['refused']:,} refused, {part['equal']:,} equal to the bit, "
         f"{part['forged_loaded']:,} forged ones answered; slowest {part['slowest_seconds']:.2f} s, "
-        f"at most {part['peak_bytes'] / 1024:,.0f} KiB",
+        f"Python took at most {part['peak_bytes'] / 1024:,.0f} KiB{resident}",
     )
 
 

@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,11 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def read_bytes(path: Path, max_bytes: int, follow_links: bool = False) -> bytes:
-    """The bytes of a regular file. Links are refused: a stranger's folder may point anywhere."""
+@contextmanager
+def regular_file(
+    path: Path, max_bytes: int, follow_links: bool = False
+) -> Iterator[tuple[BufferedReader, int]]:
+    """A file and its size. Links are refused: a stranger's folder may point anywhere."""
     no_follow = 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
     try:
         if not follow_links and path.is_symlink():
@@ -62,7 +66,13 @@ def read_bytes(path: Path, max_bytes: int, follow_links: bool = False) -> bytes:
     with os.fdopen(handle, "rb") as file:
         if info.st_size > max_bytes:
             raise LetsError(f"{path}: must be at most {max_bytes} bytes, got {info.st_size}")
-        return file.read(info.st_size)  # not max_bytes: so much would be allocated
+        yield file, info.st_size
+
+
+def read_bytes(path: Path, max_bytes: int, follow_links: bool = False) -> bytes:
+    """The bytes of a `regular_file`."""
+    with regular_file(path, max_bytes, follow_links) as (file, size):
+        return file.read(size)  # not max_bytes: so much would be allocated
 
 
 def parse_json(data: bytes, where: str) -> dict[str, Any]:
@@ -72,10 +82,13 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
         raise ValueError(f"{constant} is no JSON number")
 
     try:
+        text = data.decode("utf-8-sig")
         value = json.loads(
-            data.decode("utf-8-sig"), object_pairs_hook=unique_keys, parse_constant=refuse
+            text, object_pairs_hook=unique_keys, parse_constant=refuse, parse_float=_finite
         )
-        _check_value(value, MAX_JSON_DEPTH)
+        _check_nesting(value)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise LetsError(f"{where}: is not JSON ({error})") from error
     if not isinstance(value, dict):
@@ -83,17 +96,25 @@ def parse_json(data: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _check_value(value: Any, depth: int) -> None:
-    """Refuse what would trip up a later reader: json.dumps, print, arithmetic."""
-    if isinstance(value, dict | list):
-        if depth == 0:
-            raise ValueError(f"nested deeper than {MAX_JSON_DEPTH} levels")
-        for item in (*value, *value.values()) if isinstance(value, dict) else value:
-            _check_value(item, depth - 1)
-    elif isinstance(value, str):
-        value.encode()  # half of a surrogate pair is no text
-    elif isinstance(value, float) and not math.isfinite(value):
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
         raise ValueError("a number is too large")  # 1e999
+    return number
+
+
+def _check_nesting(value: Any) -> None:
+    """Refuse what would trip up a later reader that recurses: json.dumps, print."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_JSON_DEPTH):
+        level = [
+            item
+            for node in level
+            for item in (node.values() if isinstance(node, dict) else node)
+            if isinstance(item, dict | list)
+        ]
+    if level:
+        raise ValueError(f"nested deeper than {MAX_JSON_DEPTH} levels")
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -110,15 +110,28 @@ def load_pack(path: str | Path, encoder: Encoder | None = None) -> Task:
 def read_pack(path: str | Path, encoder: Encoder | None = None) -> tuple[PackConfig, Task]:
     """`load_pack`, with the configuration."""
     folder, linked = resolve_pack(path)
-    config = _read_config(folder, linked)
+    config = read_config(folder, linked)
     if encoder is not None:
         _check_encoder(config, encoder, folder)
-    file = folder / DELTA
+    return config, read_task(folder, config, linked)
+
+
+def read_config(folder: Path, linked: bool = False) -> PackConfig:
+    """What a pack's configuration says, checked, its table of tensors too."""
+    file = folder / CONFIG
+    data = parse_json(read_bytes(file, MAX_JSON_BYTES, linked), str(file))
     try:
+        config = PackConfig.from_dict(data)
         check_table(config)
-        expected = {name: info for name, (info, _) in config.tensors.items()}
     except LetsError as error:
-        raise LetsError(f"{folder / CONFIG}: {error}") from error
+        raise LetsError(f"{file}: {error}") from error
+    return config
+
+
+def read_task(folder: Path, config: PackConfig, linked: bool = False) -> Task:
+    """The task whose tensors a checked configuration names."""
+    file = folder / DELTA
+    expected = {name: info for name, (info, _) in config.tensors.items()}
     tensors = read_tensors(file, expected, follow_links=linked)
     for name, (_, checksum) in config.tensors.items():
         if sha256_of_tensor(tensors[name]) != checksum:
@@ -126,7 +139,7 @@ def read_pack(path: str | Path, encoder: Encoder | None = None) -> tuple[PackCon
                 f"{file}: {name}: checksum differs from {CONFIG}'s; the file is damaged"
             )
     try:
-        return config, build_task(config, tensors)
+        return build_task(config, tensors)
     except LetsError as error:
         raise LetsError(f"{file}: {error}") from error
 
@@ -192,15 +205,6 @@ def _samples(task: Task, encoder: Encoder, inputs: Sequence[Any]) -> tuple[Sampl
     logits = sample_logits(task, encoder, inputs).tolist()
     pairs = ((text, None) if isinstance(text, str) else text for text in inputs)
     return tuple(Sample(first, second, tuple(row)) for (first, second), row in zip(pairs, logits))
-
-
-def _read_config(folder: Path, linked: bool) -> PackConfig:
-    file = folder / CONFIG
-    data = parse_json(read_bytes(file, MAX_JSON_BYTES, linked), str(file))
-    try:
-        return PackConfig.from_dict(data)
-    except LetsError as error:
-        raise LetsError(f"{file}: {error}") from error
 
 
 def _sizes(encoder: Encoder) -> dict[str, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +89,7 @@ def build_task(config: PackConfig, tensors: Mapping[str, Tensor]) -> Task:
             }
     vectors = {j: {name: tensors[f"layers.{j}.{name}"] for name in VECTOR_DELTAS} for j in live}
     with torch.random.fork_rng(devices=[]):
-        head = _new_head(config)
+        head = _new_head(config.head)
     prefix = "head."
     head.load_state_dict(
         {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
@@ -118,15 +120,19 @@ def _dense_shapes(config: PackConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     for j in config.policy.live_layers:
         for name in VECTOR_DELTAS:
             yield f"layers.{j}.{name}", _vector_shape(config, name)
+    yield from _head_shapes(tuple(config.head.items()))
+
+
+@lru_cache(32)
+def _head_shapes(config: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, tuple[int, ...]], ...]:
     with torch.device("meta"):  # sizes alone: nothing is allocated on the word of a file
-        head = _new_head(config)
-    for name, tensor in head.state_dict().items():
-        yield f"head.{name}", tuple(tensor.shape)
+        head = _new_head(dict(config))
+    return tuple((f"head.{name}", tuple(t.shape)) for name, t in head.state_dict().items())
 
 
-def _new_head(config: PackConfig) -> Head:
-    arguments = {name: value for name, value in config.head.items() if name != "type"}
-    return build_head(config.head["type"], arguments)
+def _new_head(config: Mapping[str, Any]) -> Head:
+    arguments = {name: value for name, value in config.items() if name != "type"}
+    return build_head(config["type"], arguments)
 
 
 def _check_finite(tensors: Mapping[str, Tensor]) -> None:

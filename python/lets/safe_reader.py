@@ -1,4 +1,4 @@
-"""Tensor files that others made: the header is checked before anything is built from it."""
+"""Tensor files (safetensors) that others made: the header is checked before anything is built."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from lets.errors import LetsError
-from lets.files import MAX_JSON_BYTES, parse_json, read_bytes
+from lets.files import MAX_JSON_BYTES, parse_json, regular_file
 
 DTYPES = {
     "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -45,31 +43,38 @@ def read_tensors(
 ) -> dict[str, Tensor]:
     """The tensors of a safetensors file that must hold exactly `expected`.
 
-    The header is checked here, offsets included, before the library sees the bytes.
+    Nothing is allocated before the header describes the file byte for byte, and then its tensors
+    alone: what is read is at no time in memory twice.
     """
-    tensors = sum(info.num_bytes for info in expected.values())
-    data = read_bytes(path, 8 + MAX_JSON_BYTES + tensors, follow_links)
-    check_header(data, expected, str(path))
-    try:
-        return load_safetensors(data)
-    except SafetensorError as error:
-        raise LetsError(f"{path}: is not a valid safetensors file ({error})") from error
+    where, tensors = str(path), {}
+    most = 8 + MAX_JSON_BYTES + sum(info.num_bytes for info in expected.values())
+    with regular_file(path, most, follow_links) as (file, size):
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(size - 8, MAX_JSON_BYTES):
+            raise LetsError(
+                f"{where}: is truncated or not a safetensors file ({size} bytes, of which the "
+                f"header claims {length})"
+            )
+        for name in check_header(file.read(length), size - 8 - length, expected, where):
+            info = expected[name]
+            tensors[name] = torch.empty(info.shape, dtype=DTYPES[info.dtype], device="cpu")
+            if file.readinto(_bytes_of(tensors[name])) != info.num_bytes:
+                raise LetsError(f"{where}: {name}: cannot be read; the file became shorter")
+    return tensors
 
 
-def check_header(data: bytes, expected: Mapping[str, TensorInfo], where: str) -> None:
-    """Raise unless the header describes `expected`, and the file, byte for byte."""
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(len(data) - 8, MAX_JSON_BYTES):
-        raise LetsError(
-            f"{where}: is truncated or not a safetensors file ({len(data)} bytes, of which the "
-            f"header claims {length})"
-        )
-    header = parse_json(data[8 : 8 + length], f"{where}: header")
-    header.pop("__metadata__", None)
+def check_header(
+    data: bytes, rest: int, expected: Mapping[str, TensorInfo], where: str
+) -> list[str]:
+    """Names in the file's order; raises unless the header describes `expected`, in `rest` bytes."""
+    header = parse_json(data, f"{where}: header")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or any(type(text) is not str for text in metadata.values()):
+        raise LetsError(f"{where}: header: __metadata__ must map names to texts")
     _check_names(set(header), set(expected), where)
     spans = [(*_span(header[name], info, f"{where}: {name}"), name) for name, info in
              expected.items()]  # fmt: skip
-    end = 0
+    end, names = 0, []
     for begin, stop, name in sorted(spans):
         if begin != end:
             raise LetsError(
@@ -77,18 +82,27 @@ def check_header(data: bytes, expected: Mapping[str, TensorInfo], where: str) ->
                 f"ends, got {begin}"
             )
         end = stop
-    if end != len(data) - 8 - length:
+        names.append(name)
+    if end != rest:
         raise LetsError(
-            f"{where}: must hold {end} bytes of tensors, got {len(data) - 8 - length}; the file is "
-            "truncated or has something appended"
+            f"{where}: must hold {end} bytes of tensors, got {rest}; the file is truncated or has "
+            "something appended"
         )
+    return names
 
 
 def sha256_of_tensor(tensor: Tensor) -> str:
     """Checksum of the values in memory order."""
-    # A copy: a tensor of one entry counts as contiguous whatever its stride, and cannot be viewed.
-    flat = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(tensor.detach().reshape(-1))
-    return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
+    return hashlib.sha256(_bytes_of(tensor.detach())).hexdigest()
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The values in memory order; of a contiguous tensor its own memory."""
+    flat = tensor.reshape(-1)
+    if flat.numel() == 1:  # counts as contiguous whatever its stride, and cannot be viewed
+        flat = flat.as_strided((1,), (1,))
+    memory: memoryview = flat.view(torch.uint8).numpy().data
+    return memory
 
 
 def _check_names(found: set[str], expected: set[str], where: str) -> None:

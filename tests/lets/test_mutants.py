@@ -1,9 +1,11 @@
 """A sample of the damaged and forged packs that `make soak` tries one by one."""
 
+import platform
 import random
 
 import pytest
 
+from tests.soak.memory import damaged_peaks
 from tests.soak.mutants import FILES, Trial, damages
 
 
@@ -27,3 +29,10 @@ def test_forged_packs_are_refused_or_answer(trial):
     trial.forge(150, random.Random(0))
     assert trial.refused + trial.forged_loaded == trial.tried == 150
     assert min(trial.refused, trial.forged_loaded) > 15
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory as Linux and glibc tell it")
+def test_damaged_packs_take_less_than_twice_their_files():
+    found = damaged_peaks()
+    assert found["largest_refused"] <= 2.0
+    assert found["whole"] > 1.0  # or pages do not show what is taken

@@ -44,6 +44,7 @@ def run_part(name: str, minutes: float) -> dict[str, Any]:
 
 def _mutants(minutes: float) -> dict[str, Any]:
     """Every byte changed and every length, then forgeries for as long as there is time."""
+    from tests.soak.memory import damaged_peaks
     from tests.soak.mutants import FILES, Trial, damages
 
     end, draw = time.monotonic() + 60 * minutes, random.Random(0)
@@ -55,7 +56,10 @@ def _mutants(minutes: float) -> dict[str, Any]:
         while time.monotonic() < end or trial.tried == damaged:
             trial.forge(500, draw)
         trial.close()
-        return {**trial.report(), "damaged": damaged, "forged": trial.tried - damaged}
+        return {
+            **trial.report(), "damaged": damaged, "forged": trial.tried - damaged,
+            "resident": damaged_peaks(),
+        }  # fmt: skip
 
 
 def main() -> None:
