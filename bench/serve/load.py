@@ -43,21 +43,43 @@ class Asker:
             client.close()
 
 
-async def closed_loop(askers, texts, seconds, warmup=0.0):
-    """Seconds that each answer took which came within the time, after the warm-up."""
-    texts = itertools.cycle(texts)
-    begin = time.perf_counter() + warmup
-    end, times = begin + seconds, []
+async def closed_loop(askers, texts, answers):
+    """So many answers, after a first one for every asker; then all hang up.
+
+    Answers count from when they are given: one that takes longer than others is as likely to.
+
+    Returns:
+        Seconds of each, and of all from the last of the first answers on.
+    """
+    texts, found, ended = itertools.cycle(texts), [], asyncio.Event()
 
     async def user(asker):
-        while (asked := time.perf_counter()) < end:
+        while True:
+            asked = time.perf_counter()
             await asker.ask(next(texts))
-            now = time.perf_counter()
-            if begin <= now <= end:
-                times.append(now - asked)
+            found.append((asked, time.perf_counter()))
+            if len(found) == len(askers) + answers:
+                ended.set()
 
-    await asyncio.gather(*map(user, askers))
-    return times
+    users = [asyncio.ensure_future(user(asker)) for asker in askers]
+    await asyncio.wait([*users, end := asyncio.ensure_future(ended.wait())],
+                       return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+    for task in (*users, end):
+        task.cancel()
+    for outcome in await asyncio.gather(*users, return_exceptions=True):
+        if not isinstance(outcome, asyncio.CancelledError):
+            raise outcome
+    for asker in askers:
+        asker.close()
+    await _until_idle(askers[0], next(texts))
+    counted = found[len(askers) : len(askers) + answers]
+    return [after - asked for asked, after in counted], counted[-1][1] - found[len(askers) - 1][1]
+
+
+async def _until_idle(asker, text):
+    """Its turn comes after the calls that are under way; what waited for others was dropped."""
+    await asker.ask(text)
+    asker.close()
 
 
 def quantile(times, share):

@@ -80,6 +80,13 @@ class DenseEngine(Engine):
 class DenseCosts(Costs):
     """Dense models share nothing, so no two tasks are ever worth a common call."""
 
+    def seconds(self, loaded, names, rows, seq_len):
+        return sum(super(DenseCosts, self).seconds(loaded, (n,), rows, seq_len) for n in names)
+
+    def observe(self, loaded, names, rows, seq_len, seconds):
+        """Of one model: the warm-up asks all of them at once."""
+        super().observe(loaded, names[:1], rows, seq_len, seconds / len(names))
+
     def _count(self, loaded, names, seq_len):
         dense = len(names) * encoder_flops(self.shape, seq_len)
         return Flops(0, dense, dense)

@@ -1,5 +1,5 @@
 """The server beside one dense endpoint a task, under the same server and load, in one run:
-``python -m bench.serve.run [--tasks N …] [--seconds S] [--encoder E --packs P …]``.
+``python -m bench.serve.run [--tasks N …] [--rounds R] [--encoder E --packs P …]``.
 
 Writes ``bench/results/<machine>/serve.json``. The systems take turns; answers are checked first.
 """
@@ -31,11 +31,12 @@ def main(arguments):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--encoder", default="bert-base", help="a built-in shape, or a folder")
     parser.add_argument("--packs", nargs="*", default=[], help="real packs of the folder's encoder")
-    parser.add_argument("--tasks", type=int, nargs="*", default=[3], help="a run for each number")
+    parser.add_argument("--tasks", type=int, nargs="*", default=[3, 9], help="a run of each")
     parser.add_argument("--policy", default="fig2b")
     parser.add_argument("--baselines", nargs="*", default=["eager", "ort-fp32"])
     parser.add_argument("--lengths", type=int, nargs=2, default=(16, 64), help="tokens of texts")
-    parser.add_argument("--seconds", type=float, default=4.0, help="per system, clients and round")
+    parser.add_argument("--answers", type=int, default=2, help="of each client in a round …")
+    parser.add_argument("--least", type=int, default=24, help="… but so many of all at least")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="in place of bench/results/<machine>/serve.json")
@@ -61,20 +62,20 @@ async def measure(chosen, tasks):
         "encoder": chosen.encoder, "packs": chosen.packs, "tasks": len(names),
         "policy": chosen.policy, "threads": chosen.threads,
     }  # fmt: skip
-    texts = make_texts(engine.encoder.tokenizer, 256, *chosen.lengths)
+    texts = make_texts(engine.encoder.tokenizer, 128, *chosen.lengths)
     with contextlib.ExitStack() as stack:
         ports = {
             system: stack.enter_context(hosted({**options, "system": system}))["port"]
             for system in ("lets", *map(_available, chosen.baselines))
         }
-        checked = await check(engine, ports["lets"], texts[:16])
-        idle = await overhead(engine, ports["lets"], texts, 60)
+        checked = await check(engine, ports["lets"], texts[:64])
+        idle = await overhead(engine, ports["lets"], texts[:40])
         rows = []
         for clients in CLIENTS:
             rows += await compare(ports, names, clients, texts, chosen)
     return {
-        "settings": {**options, "lengths": list(chosen.lengths), "seconds": chosen.seconds,
-                     "rounds": chosen.rounds},
+        "settings": {**options, "lengths": list(chosen.lengths), "answers": chosen.answers,
+                     "least": chosen.least, "rounds": chosen.rounds},
         "flop_ratio": flop_ratio(engine, texts),
         "max_abs_difference": checked,
         "idle": idle,
@@ -102,18 +103,17 @@ async def check(engine, port, texts):
     return worst
 
 
-async def overhead(engine, port, texts, count):
+async def overhead(engine, port, texts):
     """Medians of one text by HTTP and straight from an engine, one after the other in turns."""
     asker, http, direct = Asker(port, tuple(engine.tasks), False), [], []
-    for turn, text in enumerate(texts[: count + 10]):
+    for text in texts:
         begin = time.perf_counter()
         await asker.ask(text)
         middle = time.perf_counter()
         engine([text])
         end = time.perf_counter()
-        if turn >= 10:
-            http.append(middle - begin)
-            direct.append(end - middle)
+        http.append(middle - begin)
+        direct.append(end - middle)
     asker.close()
     added = [a - b for a, b in zip(http, direct)]
     return {
@@ -125,26 +125,25 @@ async def overhead(engine, port, texts, count):
 
 async def compare(ports, names, clients, texts, chosen):
     """Rows of one number of clients; the systems take turns."""
-    times = {system: [] for system in ports}
+    found = {system: ([], []) for system in ports}
+    answers = max(chosen.least, clients * chosen.answers)
     for turn in range(chosen.rounds):
+        other = texts[turn * len(texts) // chosen.rounds :] + texts
         for system, port in ports.items():
             askers = [Asker(port, names, system != "lets") for _ in range(clients)]
-            warmup = 1.0 if turn == 0 else 0.3
-            times[system] += await closed_loop(askers, texts, chosen.seconds, warmup)
-            for asker in askers:
-                asker.close()
+            times, seconds = await closed_loop(askers, other, answers)
+            found[system][0].extend(times)
+            found[system][1].append(seconds)
     rows = []
-    for system, found in times.items():
-        if not found:
-            raise RuntimeError(f"{system}: no answer within {chosen.seconds} s; give more")
+    for system, (times, seconds) in found.items():
         rows.append(
             {
                 "system": system,
                 "clients": clients,
-                "answers": len(found),
-                "per_second": len(found) / (chosen.rounds * chosen.seconds),
-                "p50_ms": quantile(found, 0.5),
-                "p99_ms": quantile(found, 0.99),
+                "answers": len(times),
+                "per_second": len(times) / sum(seconds),
+                "p50_ms": quantile(times, 0.5),
+                "p99_ms": quantile(times, 0.99),
             }
         )
         print(json.dumps(rows[-1]), flush=True)

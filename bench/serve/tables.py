@@ -2,8 +2,8 @@
 
 READING = """An answer is all tasks' answers to one text: one request to LeTS, or one to each
 task's endpoint of the dense models at the same time. Clients ask again when they have their answer,
-and run on the same machine as the servers. *FLOPs* is the ratio that the operations predict,
-*reached* the measured share of it.
+and run on the same machine as the servers; what counts begins when each has had one. *FLOPs* is the
+ratio that the operations predict, *reached* the measured share of it.
 """
 
 

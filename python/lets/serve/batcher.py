@@ -143,8 +143,9 @@ class Batcher:
             job.engine_seconds += seconds
         self._row_seconds += 0.1 * (seconds / len(rows) - self._row_seconds)
         self.metrics.batch(len(rows), length, sum(row.length for row in rows), seconds)
-        one = self.costs.flops(rows[0].job.loaded, call.tasks, length)
-        self.metrics.flops(one, len(rows))
+        loaded = rows[0].job.loaded
+        self.metrics.flops(self.costs.flops(loaded, call.tasks, length), len(rows))
+        self.costs.observe(loaded, call.tasks, len(rows), length, seconds)
 
     def _forward(self, call: Call) -> dict[str, list[list[float]]]:
         """In the engine's thread."""

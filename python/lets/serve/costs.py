@@ -17,6 +17,8 @@ Names = tuple[str, ...]
 # and clients choose the subsets. Any other is answered by a superset.
 MAX_SUBSETS = 16
 _MAX_REMEMBERED = 1 << 14
+_GIGA = 1e9
+_DECAY, _RIDGE = 0.95, 0.01
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,39 @@ class Flops:
         return self.shared + self.own
 
 
+class CallSeconds:
+    """Seconds of an engine call: something for every call, and something for every operation.
+
+    A least-squares fit of relative errors to the calls that were timed; newer ones count more, so
+    it follows a machine that others use too.
+    """
+
+    def __init__(self) -> None:
+        self._sums = [0.0] * 5
+
+    def observe(self, flops: float, seconds: float) -> None:
+        u, y = _GIGA / flops, seconds * _GIGA / flops  # y = fixed · u + slope
+        new = (1.0, u, y, u * u, u * y)
+        self._sums = [_DECAY * total + term for total, term in zip(self._sums, new)]
+
+    def fit(self) -> tuple[float, float]:
+        """Seconds of a call, and of a billion operations.
+
+        Calls of one size cannot tell the two apart, and noise misleads: at most half of a typical
+        call is taken for fixed.
+        """
+        if not self._sums[0]:
+            return 0.0, 1.0
+        u, y, uu, uy = (total / self._sums[0] for total in self._sums[1:])
+        fixed = (uy - u * y) / (uu - u * u + _RIDGE * u * u)
+        fixed = min(max(fixed, 0.0), 0.5 * y / u)
+        return fixed, y - fixed * u
+
+    def __call__(self, flops: float) -> float:
+        fixed, slope = self.fit()
+        return fixed + slope * flops / _GIGA
+
+
 @dataclass
 class _Known:
     """What was found out about a set of tasks."""
@@ -49,6 +84,9 @@ class Costs:
 
     Args:
         rates: Of this machine; default: measured, in half a second once a machine.
+
+    Attributes:
+        call_seconds: What the server's own calls took.
     """
 
     def __init__(self, encoder: Encoder, rates: MachineRates | None = None) -> None:
@@ -56,6 +94,7 @@ class Costs:
         self.rates = rates or machine_rates(
             Sizes(shape.hidden_size, shape.intermediate_size, encoder.dtype, encoder.device)
         )
+        self.call_seconds = CallSeconds()
         self._known: weakref.WeakKeyDictionary[TaskSet, _Known] = weakref.WeakKeyDictionary()
 
     def subset(self, loaded: TaskSet, names: Names) -> Names:
@@ -79,9 +118,15 @@ class Costs:
         return found
 
     def seconds(self, loaded: TaskSet, names: Names, rows: int, seq_len: int) -> float:
-        """Expected time: products of few rows run at a lower rate."""
+        """Expected time of a call."""
+        return self.call_seconds(rows * self.flops(loaded, names, seq_len).total)
+
+    def observe(
+        self, loaded: TaskSet, names: Names, rows: int, seq_len: int, seconds: float
+    ) -> None:
+        """What a call took."""
         total = rows * self.flops(loaded, names, seq_len).total
-        return total / self.rates.flops(rows * seq_len)
+        self.call_seconds.observe(total, seconds)
 
     def _of(self, loaded: TaskSet) -> _Known:
         known = self._known.get(loaded)

@@ -1,21 +1,21 @@
 """Which waiting rows share the next call of the engine.
 
-The oldest row is always in it, so nobody starves. Rows for the same tasks and of like lengths join
-as long as there is room. Rows for other tasks, or of other lengths, join where the expected time of
-one call, with the tasks of both and padded to the longer, is not above that of two calls.
+The rows of the same tasks are cut, by length, into the calls that take the least time together:
+padding against what every call costs. The call with the oldest row is next, so nobody starves.
+Calls for other tasks join it where one call, with the tasks of both and padded to the longer, is
+not expected to take longer than two.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from lets.serve.costs import Costs, Names
 from lets.serve.job import Row
 
-# Upper ends of the lengths that are batched without asking what padding costs.
-BUCKETS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_MOST = 128  # of the oldest rows that are looked at: with all of a long queue it would take seconds
 
 
 @dataclass
@@ -36,44 +36,59 @@ def form_call(queue: Iterable[Row], costs: Costs, max_rows: int, max_tokens: int
     Args:
         max_tokens: Padded; at least the longest text's.
     """
-    waiting = list(queue)
+    waiting = list(islice(queue, _MOST))
     oldest = waiting[0]
-    groups: dict[tuple[Names, int], list[Row]] = {}
+    loaded = oldest.job.loaded
+    groups: dict[Names, list[Row]] = {}
     for row in waiting:
-        if row.job.loaded is oldest.job.loaded:
-            groups.setdefault((row.tasks, _bucket(row.length)), []).append(row)
-    key = oldest.tasks, _bucket(oldest.length)
-    call = Call(oldest.tasks, _fitting(groups.pop(key), 0, 0, max_rows, max_tokens))
-    for (tasks, _), rows in groups.items():
-        length = call.length
-        more = _fitting(rows, len(call.rows), length, max_rows, max_tokens)
-        if not more:
-            continue
-        joint = costs.subset(oldest.job.loaded, tuple({*call.tasks, *tasks}))
-        longest = max(length, max(row.length for row in more))
+        if row.job.loaded is loaded:
+            groups.setdefault(row.tasks, []).append(row)
 
-        def seconds(names: Names, count: int, width: int) -> float:
-            return costs.seconds(oldest.job.loaded, names, count, width)
+    def seconds(names: Names, count: int, length: int) -> float:
+        return costs.seconds(loaded, names, count, length)
 
-        apart = seconds(call.tasks, len(call.rows), length) + seconds(
-            tasks, len(more), max(row.length for row in more)
-        )
-        if seconds(joint, len(call.rows) + len(more), longest) <= apart:
-            call = Call(joint, call.rows + more)
+    def calls(tasks: Names) -> list[Call]:
+        rows = sorted(groups.pop(tasks), key=lambda row: row.length)
+        lengths = [row.length for row in rows]
+        fixed = seconds(tasks, 0, 1)
+        each = [seconds(tasks, 1, length) - fixed for length in lengths]
+        cuts = cheapest_cuts(lengths, fixed, each, max_rows, max_tokens)
+        return [Call(tasks, rows[begin:end]) for begin, end in cuts]
+
+    call = next(call for call in calls(oldest.tasks) if oldest in call.rows)
+    for tasks in list(groups):
+        for other in calls(tasks):
+            joint = Call(costs.subset(loaded, (*call.tasks, *tasks)), call.rows + other.rows)
+            count, length = len(joint.rows), joint.length
+            if count > max_rows or count * length > max_tokens:
+                continue
+            apart = sum(seconds(c.tasks, len(c.rows), c.length) for c in (call, other))
+            if seconds(joint.tasks, count, length) <= apart:
+                call = joint
     return call
 
 
-def _fitting(rows: list[Row], count: int, length: int, max_rows: int, max_tokens: int) -> list[Row]:
-    """The first rows that fit into a call that has `count` rows of up to `length` tokens."""
-    taken: list[Row] = []
-    for row in rows:
-        longer = max(length, row.length)
-        if count + len(taken) >= max_rows or (count + len(taken) + 1) * longer > max_tokens:
-            break
-        taken.append(row)
-        length = longer
-    return taken
+def cheapest_cuts(
+    lengths: Sequence[int], fixed: float, each: Sequence[float], max_rows: int, max_tokens: int
+) -> list[tuple[int, int]]:
+    """Where to cut rows of increasing lengths, so that the parts take the least time.
 
+    Args:
+        fixed: Seconds of a call beside those of its rows.
+        each: Seconds of a row of such a length.
 
-def _bucket(length: int) -> int:
-    return bisect.bisect_left(BUCKETS, length)
+    Returns:
+        Begin and end of each part; where times are equal, the fewest parts.
+    """
+    best, begins = [0.0], [0]  # of the first n rows: their time, and where the last part begins
+    for end, length in enumerate(lengths, 1):
+        first = max(0, end - min(max_rows, max(1, max_tokens // length)))
+        row = each[end - 1]
+        times = [best[begin] + fixed + (end - begin) * row for begin in range(first, end)]
+        best.append(min(times))
+        begins.append(first + times.index(best[end]))
+    cuts, end = [], len(lengths)
+    while end:
+        cuts.append((begins[end], end))
+        end = begins[end]
+    return cuts[::-1]

@@ -2,21 +2,21 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations, pairwise
 
 import pytest
 import torch
-from lets.plan.timing import MachineRates
+from hypothesis import given
+from hypothesis import strategies as st
 from lets.run.engine import Engine
-from lets.serve.costs import MAX_SUBSETS, Costs
-from lets.serve.forming import form_call
+from lets.serve.costs import MAX_SUBSETS, CallSeconds, Costs
+from lets.serve.forming import cheapest_cuts, form_call
 from lets.serve.job import Job, Row
 from lets.tokens import Encoded
 
 from tests.lets.serve.serving import RATES, make_tasks, running
 from tests.lets.serve.slow_engine import SlowEngine
 from tests.models import make_encoder, make_texts
-
-FLAT = MachineRates(((1, 1e9), (512, 1e9)), 1e10, 0.0)  # batching gains nothing
 
 
 @pytest.fixture(scope="module")
@@ -30,48 +30,100 @@ def rows(loaded, *wanted):
     return [Row(job, Encoded([0] * length, [0] * length), tasks, ()) for length, tasks in wanted]
 
 
-def form(queue, rates=FLAT, most=32, tokens=4096):
-    call = form_call(queue, Costs(make_encoder(), rates), most, tokens)
-    return call.tasks, [queue.index(row) for row in call.rows]
+def costs_of(fixed):
+    """Costs by which a call takes so many seconds, and 1 for a billion operations."""
+    costs = Costs(make_encoder(), RATES)
+    for flops in (1e6, 2e6):
+        costs.call_seconds.observe(flops, fixed + 1e-9 * flops)
+    return costs
 
 
-def from_tokens(count):
-    """Calls of so many tokens run a thousand times as fast as smaller ones."""
-    return MachineRates(((1, 1e6), (count - 1, 1e6), (count, 1e9)), 1e10, 0.0)
+def form(queue, fixed=0.0, most=32, tokens=4096):
+    call = form_call(queue, costs_of(fixed), most, tokens)
+    return call.tasks, sorted(queue.index(row) for row in call.rows)
 
 
 A, B, AB = ("sentiment",), ("topic",), ("sentiment", "topic")
+SOME = 3e-4  # seconds of a call: a few tokens of padding
 
 
 def test_like_rows_share_a_call(loaded):
-    assert form(rows(loaded, (6, A), (8, A), (3, A))) == (A, [0, 1, 2])
+    assert form(rows(loaded, (6, A), (6, A), (6, A))) == (A, [0, 1, 2])
+    assert form(rows(loaded, (6, A), (8, A), (7, A)), SOME) == (A, [0, 1, 2])
 
 
 def test_other_lengths_share_where_padding_is_cheaper_than_another_call(loaded):
     queue = rows(loaded, (4, A), (40, A), (5, A))
-    assert form(queue, FLAT) == (A, [0, 2])
-    assert form(queue, from_tokens(100)) == (A, [0, 2, 1])
+    assert form(queue, SOME) == (A, [0, 2])
+    assert form(queue, 100 * SOME) == (A, [0, 1, 2])
 
 
 def test_other_tasks_share_where_their_union_is_cheaper_than_another_call(loaded):
     queue = rows(loaded, (6, A), (6, B), (6, A), (6, AB))
-    assert form(queue, FLAT) == (A, [0, 2])
-    assert form(queue, from_tokens(13)) == (AB, [0, 2, 1, 3])
+    assert form(queue) == (A, [0, 2])
+    assert form(queue, 100 * SOME) == (AB, [0, 1, 2, 3])
 
 
 def test_limits_of_a_call_and_the_oldest_row_first(loaded):
-    queue = rows(loaded, (40, A), (6, B), (38, A), (6, B), (37, A))
-    assert form(queue, most=2) == (A, [0, 2])
-    assert form(queue, tokens=80) == (A, [0, 2])
-    assert form(queue, from_tokens(41), tokens=48) == (A, [0])
+    queue = rows(loaded, (40, A), (6, B), (39, A), (6, B), (30, A))
+    assert form(queue, SOME, most=2) == (A, [0, 2])
+    assert form(queue, SOME, tokens=80) == (A, [0, 2])
+    assert form(queue, 100 * SOME, tokens=48) == (A, [0])
     assert form(rows(loaded, (48, A)), tokens=48) == (A, [0])
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=7),
+    st.integers(0, 60),
+    st.integers(1, 4),
+    st.integers(40, 120),
+)
+def test_no_other_cuts_take_less_time(lengths, fixed, most, tokens):
+    lengths.sort()
+
+    def seconds(cuts):
+        return sum(fixed + (end - begin) * lengths[end - 1] for begin, end in cuts)
+
+    def fits(cuts):
+        return all(e - b <= most and (e - b) * lengths[e - 1] <= tokens for b, e in cuts)
+
+    inner = range(1, len(lengths))
+    every = [
+        list(pairwise((0, *places, len(lengths))))
+        for count in range(len(lengths))
+        for places in combinations(inner, count)
+    ]
+    found = cheapest_cuts(lengths, fixed, lengths, most, tokens)
+    assert found in every
+    assert fits(found)
+    assert seconds(found) == min(seconds(cuts) for cuts in every if fits(cuts))
+
+
+def test_seconds_of_calls_are_learnt_and_follow_the_machine():
+    seconds = CallSeconds()
+    assert seconds(2e9) == 2 * seconds(1e9)  # nothing is known
+    for slower in (1.0, 3.0):
+        for i in range(400):
+            flops = 1e9 * (2 + i % 7)
+            noise = 1 + 0.05 * (-1) ** (i // 7)
+            seconds.observe(flops, slower * noise * (0.02 + 6e-12 * flops))
+        for flops in (1e9, 4e9, 2e10):
+            assert seconds(flops) == pytest.approx(slower * (0.02 + 6e-12 * flops), rel=0.1)
+
+
+def test_calls_of_one_size_say_little_about_others():
+    seconds = CallSeconds()
+    for i in range(50):
+        seconds.observe(1e9, 0.01 * (1 + 0.1 * (-1) ** i))
+    assert seconds(1e9) == pytest.approx(0.01, rel=0.1)
+    assert 0.01 <= seconds(2e9) <= 0.0205
 
 
 def test_other_versions_of_the_tasks_never_share(loaded):
     encoder = make_encoder()
     newer = Engine(encoder, make_tasks(encoder)).task_set
     queue = [*rows(loaded, (6, A)), *rows(newer, (6, A))]
-    assert form(queue, from_tokens(7)) == (A, [0])
+    assert form(queue, SOME) == (A, [0])
 
 
 def test_few_subsets_get_programs(loaded):
