@@ -81,6 +81,9 @@ class SearchConfig:
     epsilon_scale: float = 0.01  # ε = epsilon_scale / ‖∇ L_D2‖
     cost_weight: float = 0.5  # α of Eq. 8
     cost_power: float = 0.5  # β of Eq. 8
+    # Share of the encoder's FLOPs up to which operations are free: below it cost has no say.
+    # 0: the paper's objective.
+    cost_target: float = 0.0
     accounting: str = "engine"
     temperature: float = 4.0
     temperature_decay: float = 0.065  # T *= exp(-decay) every temperature_interval epochs
@@ -107,6 +110,7 @@ class SearchConfig:
         _check_choice("search", "pool", self.pool, POOLS)
         _check(self, "search", warmup_epochs=(0.0, 1e6))
         _check(self, "search", cost_weight=(1e-9, 1e9), cost_power=(0.0, 100.0))
+        _check(self, "search", cost_target=(0.0, 1.0))
         _check(self, "search", temperature=(1e-6, 1e6), temperature_decay=(0.0, 100.0))
         _check(self, "search", temperature_interval=(1e-6, 1e6), stop_epochs=(0.0, 1e6))
         _check(self, "search", groups=_COUNT, save_steps=(0, 10**9), epsilon_scale=(1e-12, 1.0))

@@ -24,6 +24,7 @@ SYSTEMS: dict[str, str] = {
     "lets-p": "lets.baselines.lets_p:lets_p",
     "lets-c": "lets.baselines.lets_c:lets_c",
     "lets-pc-b<n>": "lets.baselines.lets_pc:lets_pc",
+    "lets-pc-t<n>": "lets.baselines.lets_pc:lets_pc_target",
     "lets-pc-stream": "lets.baselines.lets_pc:lets_pc_stream",
     "lets-g<n>": "lets.baselines.lets_pc:lets_g",
     "lets-d<n>": "lets.baselines.lets_pc:lets_d",

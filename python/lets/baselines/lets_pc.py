@@ -32,12 +32,21 @@ def lets_pc(run: SystemRun, number: int | None = None) -> SystemResult:
     Args:
         number: β of the search (Eq. 8), in place of the recipe's.
     """
-    policy, seconds = searched_policy(run, number)
+    return _searched(run, *(() if number is None else (f"b{number}", "cost_power", number)))
+
+
+def lets_pc_target(run: SystemRun, number: int) -> SystemResult:
+    """The same, where operations are free up to so many percent of the encoder's."""
+    return _searched(run, f"t{number}", "cost_target", number / 100)
+
+
+def _searched(run: SystemRun, name: str = "", setting: str = "", value: float = 0) -> SystemResult:
+    """With one setting of the search changed, whose name its folder ends in."""
+    changed = {setting: value} if name else {}
+    policy, seconds = searched_policy(run, name, **changed)
     result = fixed_policy(run, policy, seconds)
-    trace = search_trace(_search_folder(run, number))
-    if number is not None:
-        trace = {"cost_power": number, **trace}
-    return replace(result, details={**result.details, "search": trace})
+    trace = search_trace(_search_folder(run, name))
+    return replace(result, details={**result.details, "search": {**changed, **trace}})
 
 
 def lets_pc_stream(run: SystemRun) -> SystemResult:
@@ -65,20 +74,23 @@ def _preset(run: SystemRun, name: str) -> SystemResult:
     return fixed_policy(run, Policy.preset(name, run.inputs.encoder.shape.num_layers), {})
 
 
-def searched_policy(run: SystemRun, power: int | None = None) -> tuple[Policy, dict[str, float]]:
-    """The task's policy and the seconds of its stages; searched once, shared by all systems."""
-    inputs = run.inputs
-    if power is not None:
-        config = inputs.config.override({"search": {"cost_power": power}})
-        inputs = replace(inputs, config=config)
+def searched_policy(
+    run: SystemRun, name: str = "", **settings: float
+) -> tuple[Policy, dict[str, float]]:
+    """The task's policy and the seconds of its stages; searched once, shared by all systems.
+
+    Args:
+        name: Of a search with other settings than the recipe's, and these.
+    """
+    inputs = replace(run.inputs, config=run.inputs.config.override({"search": settings}))
     trial = prune_stage(inputs, run.search_folder / "prune-supernet", None)
-    found = search_stage(inputs, _search_folder(run, power), mask_of(trial))
+    found = search_stage(inputs, _search_folder(run, name), mask_of(trial))
     seconds = {"prune-supernet": seconds_of(trial), "search": found.summary["seconds"]}
     return policy_of(found), seconds
 
 
-def _search_folder(run: SystemRun, power: int | None) -> Path:
-    return run.search_folder / ("search" if power is None else f"search-b{power}")
+def _search_folder(run: SystemRun, name: str) -> Path:
+    return run.search_folder / (f"search-{name}" if name else "search")
 
 
 def fixed_policy(run: SystemRun, policy: Policy, seconds: dict[str, float]) -> SystemResult:
@@ -113,7 +125,7 @@ def lets_pc_costs(sizes: Sizes, number: int | None = None, dense: bool = False) 
     """Costs of a policy.
 
     Args:
-        number: β of its search, which changes nothing else.
+        number: Of a setting of its search, which changes nothing else.
         dense: Whether its live layers have whole matrices (LeTS-(c)).
     """
     if sizes.policy is None:
@@ -127,6 +139,10 @@ def lets_pc_costs(sizes: Sizes, number: int | None = None, dense: bool = False) 
         )
         costs[accounting] = SystemCost(report.loads[0], report.overhead)
     return costs
+
+
+def lets_pc_target_costs(sizes: Sizes, number: int) -> Costs:
+    return lets_pc_costs(sizes)
 
 
 def lets_pc_stream_costs(sizes: Sizes) -> Costs:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lets.config import SearchConfig
-from lets.cost import check_accounting, layer_prices
+from lets.cost import check_accounting, encoder_flops, layer_prices
 from lets.errors import LetsError
 from lets.policy import Policy
 from lets.policy_cost import head_cost
@@ -110,6 +110,7 @@ class _Search:
         shape, accounting = supernet.encoder.shape, check_accounting(config.accounting)
         self.prices = layer_prices(shape, max_length, density, accounting)
         self.head_flops = float(head_cost(shape, data.num_labels, accounting).flops)
+        self.free_flops = config.cost_target * encoder_flops(shape, max_length)
         self.selectors = Selectors(shape.num_layers, config.groups, config.pool)
         self.selectors.to(supernet.encoder.device)
         rows_weights, rows_arch = split_rows(len(data.train), config.arch_split, seed)
@@ -226,9 +227,17 @@ class _Search:
             logits = self.supernet(cache, p_input, p_pool)
             flops = expected_cost(p_input, p_pool, self.prices, self.head_flops)
             factor = cost_factor(flops, self.config.cost_weight, self.config.cost_power)
+            if self._expected_flops(temperature) <= self.free_flops:
+                factor = factor.detach()
             return task_loss(logits, targets) * factor
 
         return loss
+
+    @torch.no_grad()
+    def _expected_flops(self, temperature: float) -> float:
+        """Without Gumbel noise: what the selectors have come to."""
+        p_input, p_pool = self.selectors(None, temperature)
+        return float(expected_cost(p_input, p_pool, self.prices, self.head_flops))
 
     def _temperature(self) -> float:
         config, after = self.config, max(0, self.state.step - self.warmup)
@@ -256,14 +265,13 @@ class _Search:
         self, policy: Policy, temperature: float, loss_arch: float, loss_weights: float
     ) -> dict[str, Any]:
         p_input, p_pool = self.selectors(None, temperature)
-        flops = expected_cost(p_input, p_pool, self.prices, self.head_flops)
         return {
             "step": self.state.step,
             "epoch": self.state.step / self.batches_weights.per_epoch,
             "temperature": temperature,
             "loss_arch": loss_arch,
             "loss_weights": loss_weights,
-            "expected_gflop": float(flops) * 1e-9,
+            "expected_gflop": self._expected_flops(temperature) * 1e-9,
             "p_input": p_input.tolist(),
             "p_pool": p_pool.tolist(),
             "policy": policy.to_dict(),

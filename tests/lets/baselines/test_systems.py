@@ -25,7 +25,7 @@ TRAINED = {
     "diff-pruning-structured": 2 * LAYERS * LAYER + LAYERS * 16,
 }
 KEPT = round(0.05 * LAYERS * LAYER)
-LETS = ("lets-p", "lets-c", "lets-pc", "lets-g3", "lets-s1", "lets-d1-distill")
+LETS = ("lets-p", "lets-c", "lets-pc", "lets-g3", "lets-s1", "lets-d1-distill", "lets-pc-t30")
 TEXTS = ["sun and snow", "the old oven is near", "ice"]
 
 
@@ -94,6 +94,7 @@ def test_unknown_systems_are_refused():
         "freeze-<n>",
         "full-distill",
         "lets-pc-b",
+        "lets-pc-t",
     ):
         with pytest.raises(LetsError, match="system: must be one of"):
             system(name)

@@ -116,6 +116,16 @@ def test_a_high_price_empties_the_policy(tiny_encoder, tiny_task, tiny_config):
     assert dear.state.history[-1]["expected_gflop"] <= free.state.history[-1]["expected_gflop"]
 
 
+def test_cost_has_no_say_below_its_target(tiny_encoder, tiny_task, tiny_config):
+    data, settings = tiny_task(), {"num_train_epochs": 3, "stop_epochs": 10.0}
+    dear, free = (
+        run(tiny_encoder, data, tiny_config, cost_power=100.0, cost_target=target, **settings)
+        for target in (0.0, 1.0)
+    )
+    last_dear, last_free = (result.state.history[-1] for result in (dear, free))
+    assert last_free["expected_gflop"] > last_dear["expected_gflop"]
+
+
 def test_weights_warm_up_before_the_selectors_move(tiny_encoder, tiny_task, tiny_config):
     data = tiny_task()
     result = run(tiny_encoder, data, tiny_config, warmup_epochs=1.0, num_train_epochs=0.2)
