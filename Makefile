@@ -41,6 +41,7 @@ bench: $(VENV)/.extension  ## op microbenchmarks; rows go to bench/results/
 bench-engine: $(VENV)/.extension  ## the engine beside dense models, its parts, training steps; goes on where it stopped
 	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.ablation
+	$(BIN)/python -m bench.overhead
 	$(BIN)/python -m bench.bench_train_step
 
 bench-serve: $(VENV)/.extension  ## the server beside dense endpoints (8 minutes, a quiet machine)

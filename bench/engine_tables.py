@@ -124,6 +124,25 @@ def ablation_section(result):
     yield ""
 
 
+def overhead_section(result):
+    """Markdown lines of one machine's overhead.json."""
+    first = result["rows"][0]
+    yield (
+        f"{result['encoder']} shape, policy {first['policy']}, {first['tasks']} tasks, "
+        f"B = {first['batch']}, {first['threads']} threads, medians under torch's profiler. "
+        "*Python* is all time outside of ops, the profiler's own included: an upper bound.\n"
+    )
+    yield "| tokens | call, ms | ops | Python, ms | copies, ms | heads, ms | of the call |"
+    yield f"|{' --- |' * 7}"
+    for row in result["rows"]:
+        parts = " | ".join(f"{row[f'{part}_ms']:.1f}" for part in ("python", "copies", "heads"))
+        yield (
+            f"| {row['seq_len']} | {row['call_ms']:.1f} | {row['ops']} | {parts} | "
+            f"{row['share']:.1%} |"
+        )
+    yield ""
+
+
 def train_step_section(result):
     """Markdown lines of one machine's train_step.json."""
     first = result["rows"][0]

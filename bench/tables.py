@@ -14,6 +14,7 @@ from bench.engine_tables import (
     ablation_section,
     engine_sections,
     headline,
+    overhead_section,
     train_step_section,
     training_headline,
 )
@@ -52,6 +53,7 @@ def benchmarks(results=RESULTS):
     for title, name, section in (
         ("The engine beside dense models", "engine.json", engine_sections),
         ("Parts of the engine", "ablation.json", ablation_section),
+        ("A call beside its layers", "overhead.json", overhead_section),
         ("Training steps", "train_step.json", train_step_section),
         ("The server beside dense endpoints", "serve.json", serve_section),
         ("The server under load", "soak.json", soak_section),

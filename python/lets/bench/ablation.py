@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lets.bench.check import Difference, engine_difference, tolerance
+from lets.bench.check import Difference, tolerance
 from lets.bench.measure import interleaved
 from lets.bench.ours import Ours
 from lets.bench.problem import random_batch
 from lets.bench.settings import BenchSettings
+from lets.dense import evaluate_densely
 from lets.errors import LetsError
 from lets.layers import OwnLayer
 from lets.plan.compile import RULES, Rule, compile_plan
@@ -86,8 +87,10 @@ def run_ablation(settings: BenchSettings, note: Callable[[str], None]) -> list[A
     calls = dict(_variants(ours, policy, count, tokens))
     found: dict[str, Difference] = {}
     with torch.inference_mode():
+        expected = [evaluate_densely(task.to_model(ours.encoder), tokens) for task in tasks]
         for name, call in calls.items():
-            found[name] = engine_difference(call(tokens), ours.encoder, tasks, tokens)
+            answers = call(tokens)
+            found[name] = Difference.of((answers[task.name] for task in tasks), expected)
         right = {
             name: lambda call=call: call(tokens)
             for name, call in calls.items()
