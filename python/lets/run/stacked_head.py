@@ -52,27 +52,24 @@ class StackedHead:
         rows = pooled.reshape(tasks, layers * batch, -1)
         x = torch.baddbmm(self.projection_bias[:, None], rows, self.projection_weight.mT)
         gates = torch.baddbmm(self.gate_bias[:, None], x, self.input_weight.flatten(1, 2).mT)
-        # [L, T, 2, 4h, B]; the second direction reads the layers from the top down.
-        gates = gates.view(tasks, layers, batch, 2, 4 * size).permute(1, 0, 3, 4, 2)
+        # [L, T, 2, B, 4h]; the second direction reads the layers from the top down.
+        gates = gates.view(tasks, layers, batch, 2, 4 * size).permute(1, 0, 3, 2, 4)
         gates = torch.stack([gates[:, :, 0], gates[:, :, 1].flip(0)], dim=2).flatten(1, 2)
-        last = self._run(gates, self.state_weight.flatten(0, 1)).view(tasks, 2 * size, batch).mT
+        state = self._run(gates, self.state_weight.flatten(0, 1).mT)
+        last = state.view(tasks, 2, batch, size).transpose(1, 2).reshape(tasks, batch, 2 * size)
         return torch.baddbmm(self.classifier_bias[:, None], last, self.classifier_weight.mT)
 
     def _run(self, gates: Tensor, weight: Tensor) -> Tensor:
-        """Final states [G, h, B] of G LSTMs. gates [L, G, 4h, B], weight [G, 4h, h]
-
-        States are columns: for one text a step is a product of matrix and vector, which reads the
-        weight as it lies in memory (1.6 instead of 2.7 ms for the twelve steps of nine tasks).
-        """
+        """Final states [G, B, h] of G LSTMs. gates [L, G, B, 4h], weight [G, h, 4h]"""
         size = self.lstm_size
-        state = cell = gates.new_zeros(gates.shape[1], size, gates.shape[3])
+        state = cell = gates.new_zeros(*gates.shape[1:3], size)
         for step in gates:
-            step = torch.baddbmm(step, weight, state)
+            step = torch.baddbmm(step, state, weight)
             # Gates in torch's order: input, forget, cell, output.
-            opened = step[:, : 2 * size].sigmoid()
-            update = opened[:, :size] * step[:, 2 * size : 3 * size].tanh()
-            cell = torch.addcmul(update, opened[:, size:], cell)
-            state = step[:, 3 * size :].sigmoid() * cell.tanh()
+            opened = step[..., : 2 * size].sigmoid()
+            update = opened[..., :size] * step[..., 2 * size : 3 * size].tanh()
+            cell = torch.addcmul(update, opened[..., size:], cell)
+            state = step[..., 3 * size :].sigmoid() * cell.tanh()
         return state
 
     def head(self, index: int) -> LayerwiseHead:
