@@ -68,6 +68,11 @@ def system_costs(name: str, sizes: Sizes) -> Costs:
     return costs
 
 
+def is_beyond(name: str) -> bool:
+    """Whether a system is none of the paper's: a policy of the front, the stream, or taught."""
+    return _is_distilled(name) or re.fullmatch(r"lets-(d\d+|s\d+|pc-.+)", name) is not None
+
+
 def _is_distilled(name: str) -> bool:
     return name.startswith("lets-") and name.endswith(DISTILLED)
 

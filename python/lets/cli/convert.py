@@ -26,7 +26,7 @@ def convert(
     ] = None,
     policy: Annotated[
         str | None,
-        typer.Option(help="JSON file, fig2b or g-<groups> (default: g-2; g-1 if layers are odd).",
+        typer.Option(help="JSON file or preset (default: g-2; g-1 if layers are odd).",
                      show_default=False),
     ] = None,
     score: Annotated[str, typer.Option(help="gradient or magnitude: ranks changes.")] = "gradient",

@@ -12,7 +12,10 @@ from lets.cli.output import Json, print_json, print_table
 def ops(
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="JSON file, fig2b or g-<groups>; once per task.", show_default=False),
+        typer.Option(
+            help="JSON file, fig2b, g-<groups>, depth-<d> or stream-<d>; once per task.",
+            show_default=False,
+        ),
     ] = None,
     system: Annotated[
         list[str] | None,

@@ -22,7 +22,7 @@ def plan(
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="In place of packs: JSON file, fig2b or g-<groups>; once per task.",
+        typer.Option(help="In place of packs: JSON file or preset; once per task.",
                      show_default=False),
     ] = None,
     copies: Annotated[int, typer.Option(help="With --policy: tasks of each.")] = 1,

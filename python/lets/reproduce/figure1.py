@@ -18,7 +18,7 @@ def page(source: Source) -> Page:
     if results is None:
         return Page("figure1", "Figure 1", text)
     choices = {name: _choices(results, name) for name in _TITLES}
-    absent = [s for s in results.systems if results.average(s, results.tasks) is None]
+    absent = [s for s in results.paper_systems if results.average(s, results.tasks) is None]
     if absent:
         text.append(f"Without an average, and so not drawn: {', '.join(absent)}.")
     text.append(
@@ -50,7 +50,7 @@ def _choices(results: Results, accounting: str) -> list[Choice]:
             system, average.value, results.ops(system, accounting)["total_percent"],
             results.params(system)["new_params_percent"], _color(system), system == "full",
         )
-        for system in results.systems
+        for system in results.paper_systems
         if (average := results.average(system, results.tasks)) is not None
     ]  # fmt: skip
 

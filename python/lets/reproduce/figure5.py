@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import fmean
 
 from lets.report.drawing import Drawing
@@ -20,7 +21,7 @@ def page(source: Source) -> Page:
         "New operations of the task in the engine's accounting, without the frozen encoder that "
         "all tasks share. A point is the mean over the seeds of a system."
     )
-    points = {task: choices_of(results, task) for task in results.tasks}
+    points = {task: choices_of(results, task, results.paper_systems) for task in results.tasks}
     data = {
         task: {c.name: {"score": c.score, "new_ops_percent": c.ops} for c in choices}
         for task, choices in points.items()
@@ -29,10 +30,10 @@ def page(source: Source) -> Page:
     return Page("figure5", "Figure 5: score against new operations", text, (), pictures, data)
 
 
-def choices_of(results: Results, task: str) -> list[Choice]:
-    """Systems that have the task, by name."""
+def choices_of(results: Results, task: str, systems: Sequence[str]) -> list[Choice]:
+    """Those of the systems that have the task."""
     found = []
-    for system in results.systems:
+    for system in systems:
         score = results.score(system, task)
         if score is None:
             continue

@@ -44,7 +44,7 @@ def page(source: Source) -> Page:
         "what was measured here they are in the engine's accounting.",
     ]
     if results is not None:
-        measured = {name: _measured(results, name) for name in results.systems}
+        measured = {name: _measured(results, name) for name in results.paper_systems}
         title = f"{results.shape.name}, measured systems"
         pictures["totals"] = totals_picture(title, measured)
         data["measured"] = {name: vars(g) for name, g in measured.items()}

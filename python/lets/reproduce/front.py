@@ -32,9 +32,7 @@ def page(source: Source) -> Page:
         "lines join systems of one name by depth; the level is that of full fine-tuning."
     )
     lines = [name for name in (REFERENCE, *systems) if name in results.cells]
-    shown = {
-        task: [c for c in choices_of(results, task) if c.name in lines] for task in results.tasks
-    }
+    shown = {task: choices_of(results, task, lines) for task in results.tasks}
     shown["average"] = _averages(results, lines)
     pictures = {task: _picture(task, found) for task, found in shown.items()
                 if any(c.name in systems for c in found)}  # fmt: skip

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lets.baselines import is_beyond
 from lets.cost import check_accounting, encoder_flops
 from lets.errors import LetsError
 from lets.policy import Policy
@@ -50,6 +51,11 @@ class Results:
     def systems(self) -> list[str]:
         """Full fine-tuning first, then by name."""
         return sorted(self.cells, key=lambda name: (name != "full", name))
+
+    @property
+    def paper_systems(self) -> list[str]:
+        """Those that the paper's own tables and figures may show."""
+        return [name for name in self.systems if not is_beyond(name)]
 
     @cached_property
     def tasks(self) -> list[str]:

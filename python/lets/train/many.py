@@ -30,7 +30,7 @@ class TaskRun:
     """What `fit` is called with for one task; travels to a worker.
 
     Args:
-        policy: fig2b, g-<groups> or a file: no search.
+        policy: A preset or a file: no search.
         output_dir: Results and checkpoints; on several machines a folder that all of them see.
     """
 

@@ -42,7 +42,7 @@ class Trainer:
             Dataset of `datasets` too).
         eval_dataset: Rows; without them a tenth of `train_dataset` is held out.
         task_name: Of the pack.
-        policy: Given (a Policy, fig2b, g-<groups> or a file): no search.
+        policy: Given (a Policy, a preset or a file): no search.
         columns: Where rows have text, second text and label.
         callbacks: Of transformers. There is one optimizer step per batch, and no event inside it.
     """

@@ -1,6 +1,7 @@
 """Fine-tuned checkpoints as task packs: what is kept, what is lost, what is refused."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -180,3 +181,32 @@ def test_command(checkpoint, tiny_folder, tiny_encoder, tmp_path, monkeypatch):
     both = CliRunner().invoke(app, [str(a) for a in (*arguments, "--adapter", "b")])
     assert both.exit_code == 2
     assert "give --dense or --adapter, and not both" in both.stderr
+
+
+def test_teacher_of_fit(checkpoint, tiny_folder, tmp_path):
+    from tests.tiny import make_rows, write_csv
+
+    (tmp_path / "recipe.json").write_text(json.dumps(SETTINGS))
+    files = [write_csv(tmp_path / f"{s}.csv", make_rows(48, n)) for s, n in (("a", 1), ("b", 2))]
+    arguments = [
+        "fit", "--teacher", checkpoint, "--encoder", tiny_folder, "--data", files[0],
+        "--validation-file", files[1], "--policy", "stream-1", "--task-name", "warmth",
+        "--recipe", tmp_path / "recipe.json", "-o", tmp_path / "x", "--json",
+    ]  # fmt: skip
+
+    def run(*more):
+        return CliRunner().invoke(app, [str(a) for a in (*arguments, *more)])
+
+    found = json.loads(run("--num-train-epochs", "1").stdout)
+    assert found["policy"] == {"input": "pss", "pool": "fff"}
+    stage = json.loads((tmp_path / "x" / "finetune" / "result.json").read_text())
+    assert len(stage["inputs"]["teacher"]) == 64
+    assert stage["inputs"]["config"]["distill_temperature"] == 2.0
+    for more, message in (
+        (["--method", "full"], "--teacher: is of --method lets"),
+        (["--tasks", "t.yaml"], "--teacher: is of one task"),
+        (["--problem-type", "regression"], "--teacher: .* must be a model of regression"),
+    ):
+        refused = run(*more)
+        assert refused.exit_code == 2
+        assert re.search(message, refused.stderr), refused.stderr

@@ -103,6 +103,9 @@ def test_front_joins_depths_and_draws_full_fine_tuning(tmp_path):
     assert set(page.pictures) == {"rte", "sts-b", "average"}
     lines = [s for s in page.pictures["rte"].shapes if isinstance(s, Lines)]
     assert sum(line.dash for line in lines) == 4  # two chains of three depths
+    # The paper's own pages show none of them.
+    assert list(build_page("figure5", Source(tmp_path)).data["rte"]) == ["full"]
+    assert len(build_page("table3", Source(tmp_path)).tables[2][2]) == 1
     points = [s for s in page.pictures["rte"].shapes if isinstance(s, Circle)]
     assert len({round(c.x) for c in points}) == 4  # the two of a depth cost the same
 
