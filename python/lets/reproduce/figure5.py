@@ -26,7 +26,7 @@ def page(source: Source) -> Page:
         task: {c.name: {"score": c.score, "new_ops_percent": c.ops} for c in choices}
         for task, choices in points.items()
     }
-    pictures = {task: _picture(task, choices) for task, choices in points.items()}
+    pictures = {task: _picture(task, choices) for task, choices in points.items() if choices}
     return Page("figure5", "Figure 5: score against new operations", text, (), pictures, data)
 
 
