@@ -70,7 +70,7 @@ def system_costs(name: str, sizes: Sizes) -> Costs:
 
 def is_beyond(name: str) -> bool:
     """Whether a system is none of the paper's: a policy of the front, the stream, or taught."""
-    return _is_distilled(name) or re.fullmatch(r"lets-(d\d+|s\d+|pc-.+)", name) is not None
+    return _is_distilled(name) or re.fullmatch(r"lets-(d\d+|s\d+|pc-stream)", name) is not None
 
 
 def _is_distilled(name: str) -> bool:

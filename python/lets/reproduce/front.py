@@ -26,10 +26,11 @@ def page(source: Source) -> Page:
     text.append(
         "lets-d<n>: the top n layers are one chain, and every layer below stands alone on the "
         "frozen encoder, so lets-d1 runs [CLS] rows alone; lets-s<n>: the layers below the chain "
-        "are a [CLS] stream; lets-pc: searched, -b<n>: with β = n on the cost; -distill: taught by "
-        "full fine-tuning. New operations of a task are in % of the encoder, in the engine's "
-        "accounting; nine tasks / 9: the frozen encoder once and nine such tasks, per task. Dashed "
-        "lines join systems of one name by depth; the level is that of full fine-tuning."
+        "are a [CLS] stream; lets-pc: searched, -b<n>: with β = n on the cost, -t<n>: where n% of "
+        "the encoder's operations are free; -distill: taught by full fine-tuning. New operations "
+        "of a task are in % of the encoder, in the engine's accounting; nine tasks / 9: the frozen "
+        "encoder once and nine such tasks, per task. Dashed lines join systems of one name by "
+        "depth; the level is that of full fine-tuning."
     )
     lines = [name for name in (REFERENCE, *systems) if name in results.cells]
     shown = {task: choices_of(results, task, lines) for task in results.tasks}

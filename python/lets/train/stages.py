@@ -165,7 +165,7 @@ def search_stage(run: RunInputs, folder: Path, mask_file: Path) -> StageResult:
     config = run.config.search
     inputs = {
         **run.common(),
-        "config": _without(config, "save_steps", *(() if config.stream else ("stream",))),
+        "config": _without(config, "save_steps", *_off(config)),
         "density": run.config.prune.density,
         "mask": Stage.checksum_of(mask_file),
         **_head_start(config.head_start, mask_file),
@@ -315,6 +315,11 @@ def _deciding(config: FinetuneConfig, teacher: Teacher | None) -> dict[str, Any]
     """Settings that change the result: how often a checkpoint is written does not."""
     unread = () if teacher else ("distill_weight", "distill_temperature")
     return _without(config, "save_steps", *unread)
+
+
+def _off(config: SearchConfig) -> tuple[str, ...]:
+    """Settings that are none of the paper's and not in use, so that searches without them stay."""
+    return tuple(name for name in ("stream", "cost_target") if not getattr(config, name))
 
 
 def _without(config: FinetuneConfig | SearchConfig, *names: str) -> dict[str, Any]:
