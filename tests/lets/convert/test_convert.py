@@ -194,6 +194,8 @@ def test_teacher_of_fit(checkpoint, tiny_folder, tmp_path):
         "--recipe", tmp_path / "recipe.json", "-o", tmp_path / "x", "--json",
     ]  # fmt: skip
 
+    numbers = write_csv(tmp_path / "numbers.csv", make_rows(9, 1, regression=True))
+
     def run(*more):
         return CliRunner().invoke(app, [str(a) for a in (*arguments, *more)])
 
@@ -205,7 +207,10 @@ def test_teacher_of_fit(checkpoint, tiny_folder, tmp_path):
     for more, message in (
         (["--method", "full"], "--teacher: is of --method lets"),
         (["--tasks", "t.yaml"], "--teacher: is of one task"),
-        (["--problem-type", "regression"], "--teacher: .* must be a model of regression"),
+        (
+            ["--problem-type", "regression", "--data", numbers, "--validation-file", numbers],
+            "--teacher: .* must be a model of regression, got classification",
+        ),
     ):
         refused = run(*more)
         assert refused.exit_code == 2
