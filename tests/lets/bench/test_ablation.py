@@ -23,5 +23,5 @@ def test_without_a_rule_stacks_are_as_high_as_the_engine_s():
         run = ablation._without(rewrite.query_of_one_row, loaded, tokens)
         limit = ROW_LIMIT // (batch * 20)
         whole = program(loaded, tuple(tasks), Choice(True, limit if limit < 3 else 0), batch, 20)
-        assert heights(run.__self__.plan) == heights(whole.plan)
+        assert heights(run.plan) == heights(whole.plan)
         assert max(heights(whole.plan)) == highest

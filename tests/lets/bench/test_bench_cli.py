@@ -165,7 +165,7 @@ def test_parts_of_the_engine(tiny):
     rows = {row["variant"]: row for row in report["rows"]}
     assert rows["all"]["slowdown"] == 1
     rules = [name for name in rows if name.startswith("without the rule: ")]
-    assert len(rules) == 5
+    assert len(rules) == 4  # the fifth changes nothing for these policies
     for name, row in rows.items():
         assert row["slowdown"] == pytest.approx(row["lets_ms"] / rows["all"]["lets_ms"])
         assert row["max_abs_diff"] < (0.5 if "int8" in name else 1e-4)

@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 from lets.errors import LetsError
 from lets.plan.timing import MachineRates
 from lets.policy import Policy
-from lets.run import modes
+from lets.run import calibrate, modes
 from lets.run.calibrate import Sizes, cache_folder, machine_rates
 from lets.run.engine import Engine
 from lets.run.modes import MODES, Choice, runnable
@@ -102,6 +102,15 @@ def test_calibration_is_remembered(monkeypatch):
     assert machine_rates(sizes).bandwidth > 0
     file.write_text(json.dumps({sizes.key(): {"gemm": [], "bandwidth": 1, "overhead": 0}}))
     assert machine_rates(sizes).gemm
+
+
+def test_a_disturbed_calibration_does_not_make_many_rows_slow(monkeypatch):
+    """The longest product is the likeliest to be disturbed; it must not send `auto` to `serial`."""
+    times = iter([1e-6, 1e-6, 1e-6, 1e-6, 1e-3, 1.0, 1e-3, 1e-6])
+    monkeypatch.setattr(calibrate, "_best", lambda run: next(times))
+    rates = [rate for _, rate in calibrate.measure(Sizes(8, 16)).gemm]
+    assert rates == sorted(rates)
+    assert rates[-1] > rates[0]
 
 
 def test_calibration_without_a_cache_folder(monkeypatch, tmp_path):
