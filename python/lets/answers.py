@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from lets.encoder import Encoder
 from lets.errors import LetsError
-from lets.pack import expand_packs
 from lets.run.engine import Engine
 from lets.run.output import TaskOutput
 from lets.tokens import Texts
 
 
-def answer(
-    encoder: Encoder, packs: Sequence[str], texts: Texts, batch_size: int = 32
-) -> list[dict[str, Any]]:
-    """Every pack's answer to every text, in one pass of the encoder per batch.
+def answer(engine: Engine, texts: Texts) -> list[dict[str, Any]]:
+    """Every task's answer to every text, in one pass of the encoder per batch.
 
     Returns:
         Per text {"text", "answers": {task: {"label", "score"} or {"error"}}}.
@@ -24,7 +19,7 @@ def answer(
     Raises:
         LetsError: no task can answer.
     """
-    outputs = Engine.from_pretrained(encoder, expand_packs(packs), batch_size=batch_size)(texts)
+    outputs = engine(texts)
     errors = [output.error for output in outputs.values()]
     if all(errors):  # nobody answers: the input is wrong
         raise LetsError("; ".join(dict.fromkeys(error for error in errors if error)))

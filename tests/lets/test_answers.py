@@ -5,6 +5,7 @@ from lets.answers import answer
 from lets.errors import LetsError
 from lets.pack import save_pack
 from lets.policy import Policy
+from lets.run.engine import Engine
 
 from tests.models import make_encoder, make_task
 
@@ -18,7 +19,8 @@ def test_answers_and_errors(tmp_path):
             "topic": {}, "stars": {"labels": ()}, "same": {"is_pair": True}
         }.items()
     ]  # fmt: skip
-    entries = answer(encoder, packs, ["a house", "one old tree", "two"], batch_size=2)
+    engine = Engine.from_pretrained(encoder, packs, batch_size=2)
+    entries = answer(engine, ["a house", "one old tree", "two"])
     assert [entry["text"] for entry in entries] == ["a house", "one old tree", "two"]
     for entry in entries:
         answers = entry["answers"]
@@ -26,19 +28,19 @@ def test_answers_and_errors(tmp_path):
         assert 0.5 <= answers["topic"]["score"] <= 1.0
         assert answers["stars"]["label"] == answers["stars"]["score"]
         assert "takes pairs of texts" in answers["same"]["error"]
-    assert answer(encoder, [tmp_path], ["two"]) == answer(encoder, sorted(packs), ["two"])
-    assert answer(encoder, packs[2:], [("a", "b")])[0]["text"] == ["a", "b"]
+    pairs = Engine.from_pretrained(encoder, packs[2:])
+    assert answer(pairs, [("a", "b")])[0]["text"] == ["a", "b"]
 
 
-def test_no_texts(tmp_path):
+def test_no_texts():
     encoder = make_encoder()
-    pack = save_pack(tmp_path / "pack", make_task(encoder, Policy("ppf", "pff")), encoder)
+    engine = Engine(encoder, [make_task(encoder, Policy("ppf", "pff"))])
     with pytest.raises(LetsError, match="at least one text"):
-        answer(encoder, [pack], [])
+        answer(engine, [])
 
 
-def test_no_task_that_can_answer(tmp_path):
+def test_no_task_that_can_answer():
     encoder = make_encoder()
-    pack = save_pack(tmp_path / "pack", make_task(encoder, Policy("ppf", "pff")), encoder)
+    engine = Engine(encoder, [make_task(encoder, Policy("ppf", "pff"))])
     with pytest.raises(LetsError, match=r"^task: the task takes single texts, got pairs of texts$"):
-        answer(encoder, [pack], [("a", "b")])
+        answer(engine, [("a", "b")])

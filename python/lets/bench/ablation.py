@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lets.bench.check import Difference, tolerance
+from lets.bench.check import Difference
 from lets.bench.measure import interleaved
 from lets.bench.ours import Ours
 from lets.bench.problem import random_batch
@@ -19,6 +19,7 @@ from lets.errors import LetsError
 from lets.layers import OwnLayer
 from lets.plan.compile import RULES, Rule, compile_plan
 from lets.plan.rewrite import drop_dead_steps
+from lets.precision import tolerance
 from lets.products import can_pack, can_round
 from lets.run.modes import ROW_LIMIT, run
 from lets.run.packing import packed_as_read

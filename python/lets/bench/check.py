@@ -13,16 +13,6 @@ from lets.encoder import Encoder
 from lets.task import Task
 from lets.tokens import TokenBatch
 
-# Per (1 + |logit|). Low precisions round every activation; what they lose is reported beside this.
-_TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-# 8-bit integers change answers: this catches a wrong graph, the row says what was lost.
-INT8_TOLERANCE = 0.25
-
-
-def tolerance(dtype: torch.dtype, quantization: str | None = None) -> float:
-    """How far two right evaluations may be apart, per (1 + |logit|)."""
-    return _TOLERANCES[dtype] if quantization is None else INT8_TOLERANCE
-
 
 @dataclass(frozen=True)
 class Difference:

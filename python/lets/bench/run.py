@@ -17,13 +17,14 @@ import torch
 from lets.bench.baselines import Baseline, Dense, baseline_class, is_strict
 from lets.bench.baselines.base import as_inputs
 from lets.bench.baselines.cls_last import check_cls_last, with_cls_last
-from lets.bench.check import Difference, tolerance
+from lets.bench.check import Difference
 from lets.bench.measure import interleaved
 from lets.bench.ours import Ours
 from lets.bench.prediction import flop_ratio
 from lets.bench.problem import dense_classifier, random_batch
 from lets.bench.report import Row
 from lets.bench.settings import BenchSettings
+from lets.precision import tolerance
 
 Note = Callable[[str], None]
 _GIGA = 1e9

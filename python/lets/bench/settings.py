@@ -10,9 +10,8 @@ import torch
 from lets.bench.baselines import baseline_class
 from lets.bench.baselines import strict_name as strict
 from lets.errors import LetsError
+from lets.precision import named_dtype
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _MAX_DENSITY = 0.5
 
 
@@ -71,8 +70,7 @@ class BenchSettings:
                 )
         if not 0 < self.density <= _MAX_DENSITY:
             raise LetsError(f"bench: density must be in (0, {_MAX_DENSITY}], got {self.density}")
-        if _SHORT.get(self.dtype, self.dtype) not in DTYPES:
-            raise LetsError(f"bench: dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        named_dtype(self.dtype, "bench")
         if self.quantization not in (None, "int8"):
             raise LetsError(f"bench: quantization must be int8, got {self.quantization!r}")
         if self.device != "cpu" and not torch.cuda.is_available():
@@ -80,7 +78,7 @@ class BenchSettings:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        return DTYPES[_SHORT.get(self.dtype, self.dtype)]
+        return named_dtype(self.dtype, "bench")
 
     def all_baselines(self) -> tuple[str, ...]:
         """With their stricter forms where those are wanted; each once."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lets.cli.options import EngineOptions, with_options
 from lets.cli.output import Json, print_json
 from lets.errors import LetsError
 
@@ -55,7 +56,9 @@ def evaluate(
     typer.echo(f"{result['metric']}: {result['score']:.4f}  ({result['rows']} rows)")
 
 
+@with_options(EngineOptions)
 def predict(
+    engine: EngineOptions,
     encoder: Annotated[str, typer.Option(help="The frozen encoder of the packs.")],
     pack: Annotated[list[str], typer.Option(help="Task pack or folder of packs; repeatable.")],
     texts: Annotated[
@@ -71,8 +74,10 @@ def predict(
 ) -> None:
     """Answer texts with every pack in one pass of the encoder."""
     from lets.answers import answer
-    from lets.cli.requests import load_encoder
     from lets.data import read_texts
+    from lets.pack import expand_packs
+    from lets.precision import named_dtype
+    from lets.run.engine import Engine
 
     if texts and file:
         raise LetsError("predict: give texts or --file, not both")
@@ -81,7 +86,12 @@ def predict(
         if file
         else texts or [line for line in sys.stdin.read().splitlines() if line.strip()]
     )
-    answers = answer(load_encoder(encoder), pack, wanted, per_device_eval_batch_size)
+    loaded = Engine.from_pretrained(
+        encoder, expand_packs(pack), device=engine.device, mode=engine.mode,
+        dtype=named_dtype(engine.dtype, "predict"), quantization=engine.quantization,
+        batch_size=per_device_eval_batch_size,
+    )  # fmt: skip
+    answers = answer(loaded, wanted)
     if as_json:
         print_json(answers)
         return

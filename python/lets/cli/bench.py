@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lets.cli.options import option, with_options
+from lets.cli.options import EngineOptions, option, with_options
 from lets.cli.output import Json, print_json, print_table
 from lets.errors import LetsError
 
@@ -42,10 +42,6 @@ class ProblemOptions:
         "Each baseline also with a last layer that computes [CLS] alone.", False, "--cls-last"
     )
     density: float = option("Of the random packs (default: 0.005).", 0.005)
-    dtype: str = option("float32 (default), bfloat16 or float16.", "float32")
-    device: str = option("cpu (default) or cuda.", "cpu")
-    mode: str | None = option("Mode of the engine.")
-    quantization: str | None = option("int8: the engine's frozen matrices, on a CPU.")
     seed: int = option("Seed of all weights.", 0)
 
 
@@ -60,9 +56,10 @@ class MeasureOptions:
     max_models: int = option("Dense models in turn; more tasks scale (default: 9).", 9)
 
 
-@with_options(ProblemOptions, MeasureOptions)
+@with_options(ProblemOptions, EngineOptions, MeasureOptions)
 def bench(
     problem: ProblemOptions,
+    engine: EngineOptions,
     how: MeasureOptions,
     trace: Annotated[
         Path | None, typer.Option(help="Write a Chrome trace of one call.", show_default=False)
@@ -86,10 +83,8 @@ def bench(
         seq_len=_numbers("seq-len", problem.seq_len),
         baselines=_names(problem.baselines),
         packs=_names(problem.packs),
-        **{
-            name: getattr(problem, name)
-            for name in ("density", "mode", "quantization", "dtype", "device", "cls_last", "seed")
-        },
+        **{name: getattr(problem, name) for name in ("density", "cls_last", "seed")},
+        **vars(engine),
         **vars(how),
     )
     if ablate:

@@ -81,6 +81,16 @@ class DataOptions:
 
 
 @dataclass(frozen=True)
+class EngineOptions:
+    """How an engine computes."""
+
+    mode: str = option("Of the engine: auto (default), serial, stacked or streams.", "auto")
+    device: str = option("cpu (default) or cuda.", "cpu")
+    dtype: str = option("float32 (default), bfloat16 or float16.", "float32")
+    quantization: str | None = option("int8: the engine's frozen matrices, on a CPU.")
+
+
+@dataclass(frozen=True)
 class ManyOptions:
     """Several tasks in one command."""
 

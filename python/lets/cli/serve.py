@@ -6,8 +6,12 @@ from typing import Annotated
 
 import typer
 
+from lets.cli.options import EngineOptions, with_options
 
+
+@with_options(EngineOptions)
 def serve(
+    engine: EngineOptions,
     packs: Annotated[
         list[str],
         typer.Argument(help="Task packs, or folders of packs.", show_default=False),
@@ -30,9 +34,6 @@ def serve(
         typer.Option(help="File with the key of the admin port; else LETS_ADMIN_KEY.",
                      show_default=False),
     ] = None,
-    mode: Annotated[str, typer.Option(help="Of the engine.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     threads: Annotated[
         int | None,
         typer.Option(help="CPU threads of an engine call; default: torch's.", show_default=False),
@@ -81,4 +82,4 @@ def serve(
         request_timeout=request_timeout, keep_alive=keep_alive, drain_timeout=drain_timeout,
         page=page,
     )  # fmt: skip
-    run(load_engine(encoder, packs, mode, device, dtype, threads), settings)
+    run(load_engine(encoder, packs, threads=threads, **vars(engine)), settings)

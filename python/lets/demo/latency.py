@@ -14,12 +14,13 @@ import torch
 from lets.bench.baselines.base import Forward, Inputs, as_inputs
 from lets.bench.baselines.eager import eager_forward
 from lets.bench.baselines.onnx_runtime import export, onnx_runtime_available, session_forward
-from lets.bench.check import Difference, engine_difference, tolerance
+from lets.bench.check import Difference, engine_difference
 from lets.bench.measure import interleaved
 from lets.bench.problem import random_batch
 from lets.encoder import Encoder
 from lets.errors import LetsError
 from lets.pack import load_pack
+from lets.precision import tolerance
 from lets.run.engine import Engine
 from lets.task import Task
 from lets.tokens import TokenBatch

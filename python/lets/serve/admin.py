@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, StrictStr
 
 from lets.errors import LetsError
 from lets.pack import CONFIG, read_pack
+from lets.precision import tolerance
 from lets.run.engine import Engine
 from lets.run.task_set import TaskSet
 from lets.serve.access_log import event
@@ -24,9 +25,6 @@ from lets.serve.errors import VALIDATION, ApiError
 from lets.serve.service import Service
 from lets.serve.threads import in_passing
 from lets.validate import check_sample_outputs
-
-# Of a sample's logits, per 1 + |logit|: what rounding to the engine's precision explains.
-_TOLERANCES = {torch.bfloat16: 0.1, torch.float16: 0.02}
 
 
 class PackRequest(BaseModel):
@@ -136,8 +134,8 @@ def add_checked(
         nonlocal difference
         inputs = [sample.input for sample in config.samples]
         found = _logits(engine, loaded, name, inputs, task.max_length)
-        tolerance = _TOLERANCES.get(engine.encoder.dtype, 1e-4)
-        difference = check_sample_outputs(config, found, f"{pack}/{CONFIG}", tolerance)
+        allowed = tolerance(engine.encoder.dtype, engine.quantization)
+        difference = check_sample_outputs(config, found, f"{pack}/{CONFIG}", allowed)
 
     engine.add_task(task, name, replace=replace, check=check)
     return {"task": name, "samples": len(config.samples), "max_difference": difference}

@@ -37,6 +37,7 @@ class Arguments(BaseModel):
     mode: str = "auto"
     device: str = "cpu"
     dtype: str = "float32"
+    quantization: str | None = None
     threads: int = 1
     num_gpus: float = 0.0
     settings: dict[str, Any] = {}
@@ -56,6 +57,7 @@ class Tasks:
             arguments.device,
             arguments.dtype,
             arguments.threads,
+            arguments.quantization,
         )
         key = read_key(API_KEY, None)
         self.settings = ServeSettings(**{"api_key": key, **arguments.settings})

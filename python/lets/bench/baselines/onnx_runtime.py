@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lets.bench.baselines.base import Dense, Forward, Inputs, Sequential
-from lets.bench.check import INT8_TOLERANCE
 from lets.export.onnx import errors_only, write_graph
+from lets.precision import INT8_TOLERANCE
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from lets.bench.baselines.base import Dense, Forward, Inputs, Sequential
 from lets.bench.baselines.cls_last import ClsLayer
-from lets.bench.check import INT8_TOLERANCE
 from lets.encoder import Encoder
 from lets.frozen import FrozenNeeds
+from lets.precision import INT8_TOLERANCE
 from lets.tokens import TokenBatch
 
 
