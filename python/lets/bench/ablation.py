@@ -79,7 +79,7 @@ def run_ablation(settings: BenchSettings, note: Callable[[str], None]) -> list[A
         if len(values := getattr(settings, name)) > 1:
             raise LetsError(f"ablation: {name} must be one alone, got {len(values)}")
     for name in ("mode", "quantization"):
-        if getattr(settings, name) is not None:
+        if getattr(settings, name) not in (None, "auto"):
             raise LetsError(f"ablation: {name} must be left out; it is among what is compared")
     ours = Ours(settings)
     policy, count = ours.policies[0], settings.tasks[0]
