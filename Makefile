@@ -44,7 +44,7 @@ bench-engine: $(VENV)/.extension  ## the engine beside dense models, its parts, 
 	$(BIN)/python -m bench.overhead
 	$(BIN)/python -m bench.bench_train_step
 
-bench-serve: $(VENV)/.extension  ## the server beside dense endpoints (8 minutes, a quiet machine)
+bench-serve: $(VENV)/.extension  ## the server beside dense endpoints (15 minutes, a quiet machine)
 	PYTHONPATH=python $(BIN)/python -m bench.serve.run
 
 soak: $(VENV)/.extension  ## 100,000 requests to a server, every answer checked; fuzzing, mutants, kills, sanitizers (an hour)
