@@ -49,6 +49,7 @@ bench-serve: $(VENV)/.extension  ## the server beside dense endpoints (15 minute
 
 soak: $(VENV)/.extension  ## 100,000 requests to a server, every answer checked; fuzzing, mutants, kills, sanitizers (an hour)
 	PYTHONPATH=python $(BIN)/python -m bench.serve.soak
+	PYTHONPATH=python $(BIN)/python -m bench.serve.kills
 	PYTHONPATH=python $(BIN)/python -m tests.soak.run 10
 
 docs-tables: $(VENV)/.dependencies  ## regenerate numbers and plots in docs/ and README from bench/results/

@@ -1,4 +1,5 @@
 """Servers killed (SIGKILL) under load and started again: only what was under way is lost.
+``python -m bench.serve.kills [KILLS]`` adds it to ``bench/results/<machine>/soak.json``.
 
 Whoever waits for an answer sees the connection end; whoever comes meanwhile is refused; nobody gets
 half an answer or a wrong one, and none waits for ever.
@@ -7,15 +8,31 @@ half an answer or a wrong one, and none waits for ever.
 import asyncio
 import collections
 import contextlib
+import json
 import os
 import random
 import signal
+import sys
 import time
 
-from bench.serve.client import Client
-from bench.serve.host import hosted
+from lets.bench.report import facts
+from lets.files import write_json
 
-PATIENCE = 120.0  # seconds that a client waits for an answer or for the end of its connection
+from bench.serve.client import Client
+from bench.serve.host import ROOT, hosted
+from bench.serve.reference import SETTINGS, Reference
+
+PATIENCE = 600.0  # seconds that a client waits for an answer or for the end of its connection
+
+
+def main(kills=5):
+    known, options = facts(), {"system": "small", "threads": 1, "settings": SETTINGS}
+    found = asyncio.run(Kills(Reference(), options).run(kills))
+    target = ROOT / "bench" / "results" / known["machine"] / "soak.json"
+    result = json.loads(target.read_text()) if target.exists() else known
+    write_json(target, {**result, "kills": {"commit": known["commit"], **found}})
+    print(json.dumps(found, indent=1), target)
+    return int(bool(found["failures"]))
 
 
 class Kills:
@@ -67,17 +84,17 @@ class Kills:
         port = self.options["settings"]["port"]
         draw, client = random.Random(seed), Client("127.0.0.1", port)
         while not self.ended:
-            request, number = self.reference.request(draw), self.round
+            request, number, asked = self.reference.request(draw), self.round, self.server
             try:
                 answer = client.post(request.path, request.body)
                 status, found, _ = await asyncio.wait_for(answer, PATIENCE)
             except ConnectionRefusedError:
-                self._not_now("refused", number)
+                self._not_now("refused", asked)
                 self.refused += 1
                 await asyncio.sleep(0.1)
                 continue
             except (OSError, asyncio.IncompleteReadError):
-                self._not_now("lost", number)
+                self._not_now("lost", asked)
                 self.lost[number, seed] += 1
                 client.close()
                 continue
@@ -90,9 +107,9 @@ class Kills:
             self.failures.update(wrong)
         client.close()
 
-    def _not_now(self, what, number):
-        """A server that lives loses and refuses nothing."""
-        if self.server is not None and number == self.round:
+    def _not_now(self, what, asked):
+        """A server that lived from the request to its end loses and refuses nothing."""
+        if asked is not None and asked is self.server:
             self.failures[f"{what} by a server that lives"] += 1
 
     def _result(self, kills):
@@ -108,3 +125,7 @@ class Kills:
             "slowest_start_seconds": round(max(self.seconds), 1),
             "failures": dict(self.failures),
         }
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:2])))

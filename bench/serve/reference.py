@@ -1,4 +1,4 @@
-"""Random requests to a server of `small_tasks`, and what an offline engine answers to them."""
+"""A small server under load: its limits, random requests to it, and every right answer."""
 
 from typing import Any, NamedTuple
 
@@ -6,6 +6,10 @@ from lets.run.engine import Engine
 
 from bench.serve.problem import make_texts, small_encoder, small_tasks
 
+SETTINGS = {
+    "port": 0, "admin_port": 0, "payload_limit": 100_000, "body_timeout": 2.0,
+    "header_timeout": 2.0, "max_queue": 1024, "keep_alive": 300, "request_timeout": 120,
+}  # fmt: skip
 STEADY, GUEST, TOLERANCE = ("t0", "t1", "t2"), "guest", 1e-5
 VERSIONS = ("first", "second")  # packs that answer as the guest, one at a time
 

@@ -2,8 +2,7 @@
 
 Good clients ask for random texts and tasks and compare what comes with an offline engine; bad ones
 break every rule; tasks are added, replaced and removed; the server's memory and queue are watched.
-Then servers are killed under the same clients. Writes ``bench/results/<machine>/soak.json`` and
-exits with 1 when anything was wrong.
+Writes ``bench/results/<machine>/soak.json`` and exits with 1 when anything was wrong.
 """
 
 import argparse
@@ -24,14 +23,9 @@ from lets.pack import save_pack
 from bench.serve.bad_clients import KINDS, misbehave
 from bench.serve.client import Client
 from bench.serve.host import ROOT, hosted
-from bench.serve.kills import Kills
 from bench.serve.load import quantile
-from bench.serve.reference import GUEST, VERSIONS, Reference
+from bench.serve.reference import GUEST, SETTINGS, VERSIONS, Reference
 
-SETTINGS = {
-    "port": 0, "admin_port": 0, "payload_limit": 100_000, "body_timeout": 2.0,
-    "header_timeout": 2.0, "max_queue": 1024, "keep_alive": 300, "request_timeout": 120,
-}  # fmt: skip
 WARMUP = 0.2  # share of the requests after which memory should not grow any more
 P99_SECONDS = 10.0  # what is allowed, on a machine that may do other work besides
 
@@ -42,20 +36,19 @@ def main(arguments):
     parser.add_argument("--seconds", type=float, default=3000.0, help="ends earlier than requests")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--beside", default="", help="what else the machine does, for the tables")
     parser.add_argument("--out", type=Path, help="in place of bench/results/<machine>/soak.json")
     chosen = parser.parse_args(arguments)
     known, options = facts(), {"system": "small", "threads": chosen.threads, "settings": SETTINGS}
     reference = Reference()
     with hosted(options) as server, tempfile.TemporaryDirectory() as folder:
         soak = Soak(server, reference, Path(folder), chosen.requests, chosen.seconds)
-        result = {**known, **asyncio.run(soak.run(chosen.clients))}
-    kills = Kills(reference, options, clients=chosen.clients)
-    result["kills"] = asyncio.run(kills.run(chosen.kills))
+        found = asyncio.run(soak.run(chosen.clients))
+    result = {**known, "beside": chosen.beside, **found}
     target = chosen.out or ROOT / "bench" / "results" / known["machine"] / "soak.json"
     write_json(target, result)
     print(json.dumps({k: v for k, v in result.items() if k not in known}, indent=1), target)
-    return int(bool(result["failures"] or result["kills"]["failures"]))
+    return int(bool(result["failures"]))
 
 
 class Soak:

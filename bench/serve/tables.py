@@ -44,27 +44,31 @@ def _run(result):
 def soak_section(result):
     """Markdown lines of one machine's soak.json."""
     bad, changes = sum(result["bad_clients"].values()), sum(result["task_changes"].values())
-    kills = result["kills"]
-    failures = result["failures"] | kills["failures"]
+    beside = f" ({result['beside']})" if result.get("beside") else ""
+    kills = result.get("kills", {})
+    failures = result["failures"] | kills.get("failures", {})
     rows = (
         ("requests of well-behaved clients", f"{result['requests']:,} by {result['clients']}"),
         ("answers compared with the offline engine", f"{result['answers_checked']:,}"),
         ("bad clients", f"{bad:,} of {len(result['bad_clients'])} kinds"),
         ("tasks added, replaced, removed meanwhile", f"{changes:,} times"),
         ("answers with 5xx", f"{result['server_errors']}"),
-        ("p50, p99", f"{result['p50_ms']:.1f}, {result['p99_ms']:.1f} ms"),
+        ("p50, p99", f"{result['p50_ms']:.1f}, {result['p99_ms']:.1f} ms{beside}"),
         ("longest queue", f"{result['longest_queue']} texts"),
         ("memory, after a fifth of the requests and at the end",
          f"{result['rss_mb']['warm']:.0f}, {result['rss_mb']['end']:.0f} MB "
          f"({result['rss_growth_percent']:+.1f}%)"),
-        ("servers killed (SIGKILL) under load, and started again",
-         f"{kills['kills']}, {kills['clients']} clients each"),
-        ("lost: under way when the server was killed, each told by the end of its connection",
-         f"{kills['lost_under_way']:,} requests"),
-        ("answered by the servers that were killed or came after, compared",
-         f"{kills['answered']:,} requests, {kills['answers_checked']:,} answers"),
         ("failures", ", ".join(f"{k}: {n}" for k, n in failures.items()) or "none"),
     )  # fmt: skip
+    if kills:
+        rows += (
+            ("servers killed (SIGKILL) under load, and started again",
+             f"{kills['kills']}, {kills['clients']} clients each"),
+            ("lost: under way when the server was killed, told by the end of the connection",
+             f"{kills['lost_under_way']:,} requests"),
+            ("answered before, between and after the kills, compared",
+             f"{kills['answered']:,} requests, {kills['answers_checked']:,} answers"),
+        )  # fmt: skip
     yield "| what | how much |"
     yield "| --- | --- |"
     yield from (f"| {what} | {value} |" for what, value in rows)

@@ -8,8 +8,8 @@ from lets.run.engine import Engine
 
 from bench.serve.bad_clients import KINDS
 from bench.serve.kills import Kills
-from bench.serve.reference import Reference, Request
-from bench.serve.soak import SETTINGS, Soak
+from bench.serve.reference import SETTINGS, Reference, Request
+from bench.serve.soak import Soak
 from tests.lets.serve.serving import running
 
 
