@@ -72,8 +72,8 @@ class FrozenRows:
         cache = self._put_together(rows, plain)
         for j in needs.qkv:
             cache.qkv[j] = project_qkv(cache.hidden[j - 1], self.encoder.layer(j))
-        for j in needs.cls_qkv - needs.qkv:
-            self.encoder.project_cls(cache, j, cache.hidden[j - 1])
+        for j in needs.products - needs.qkv:
+            self.encoder.project_cls(cache, j, cache.hidden[j - 1], query=j in needs.cls_qkv)
         return cache
 
     def _tokens(self, rows: Sequence[int]) -> Any:

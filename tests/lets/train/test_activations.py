@@ -10,6 +10,8 @@ from lets.train.activations import FrozenRows
 from lets.train.fit import fit
 from safetensors.torch import load_file
 
+from tests.policies import every_policy
+
 NEEDS = FrozenNeeds(
     hidden=frozenset({-1, 0}), pooled=frozenset({0, 2}), qkv=frozenset({1}), cls_qkv=frozenset({2})
 )
@@ -38,6 +40,18 @@ def test_are_the_encoder_s(tiny_encoder, tiny_task, max_bytes):
         chosen = mask if ours.dim() == 3 else slice(None)
         torch.testing.assert_close(ours[chosen], theirs[chosen])
     assert frozen.bytes <= max_bytes
+
+
+def test_give_every_policy_what_it_reads(tiny_encoder, tiny_task):
+    data = tiny_task()
+    frozen = FrozenRows(tiny_encoder, data, 16, 1 << 30)
+    for policy in every_policy(tiny_encoder.shape.num_layers):
+        needs = FrozenNeeds.of(policy)
+        cache = frozen(ROWS, needs)
+        read = (cache.hidden, cache.qkv, cache.cls_query, cache.key_value)
+        wanted = (needs.hidden, needs.qkv, needs.cls_qkv, needs.cls_qkv | needs.key_value)
+        assert all(names <= part.keys() for part, names in zip(read, wanted, strict=True)), policy
+        assert all(cache.pooled(j).shape[0] == len(ROWS) for j in needs.pooled)
 
 
 def test_kept_rows_are_the_same_bits_in_every_batch(tiny_encoder, tiny_task):
