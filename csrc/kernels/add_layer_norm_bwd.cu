@@ -12,7 +12,8 @@ enum Slot { kScaled, kNormed, kWeight, kNormBias, kBias, kSlots };
 
 // A block: a split of the tokens of one task, row by row. Global memory is read once.
 template <typename T, int kVector>
-__global__ void __launch_bounds__(kThreads) add_layer_norm_bwd_kernel(AddLayerNormBwdParams<T> p) {
+__global__ void __launch_bounds__(kThreads)
+    add_layer_norm_bwd_kernel(AddLayerNormBwdParams<T> p, int64_t chunks) {
   constexpr int kBytes = kVector * sizeof(T), kStep = kThreads * kVector;
   LETS_SHARED_ARRAY(float, scratch, 33);
   float* columns = gpu::dynamic_shared<float>();
@@ -23,7 +24,6 @@ __global__ void __launch_bounds__(kThreads) add_layer_norm_bwd_kernel(AddLayerNo
   const auto mine = [&](Slot slot, int i, int j) -> float& {
     return columns[slot * padded + (i / kStep * kVector + j) * kThreads + threadIdx.x];
   };
-  const int64_t chunks = num_splits(p.num_tokens) * p.num_tasks;
   for (int64_t chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
     const int64_t task = chunk % p.num_tasks, begin = chunk / p.num_tasks * kSplitTokens;
     const int64_t end = gpu::smaller(p.num_tokens, begin + kSplitTokens);
@@ -92,7 +92,7 @@ int launch(const AddLayerNormBwdParams<T>& p, CUstream_st* stream) {
   const auto blocks = static_cast<unsigned>(gpu::smaller<int64_t>(chunks, 1 << 20));
   return gpu::launch(
       {"add_layer_norm_bwd", dim3(blocks), dim3(kThreads), kSlots * padded * sizeof(float), stream},
-      add_layer_norm_bwd_kernel<T, kVector>, p);
+      add_layer_norm_bwd_kernel<T, kVector>, p, chunks);
 }
 
 }  // namespace

@@ -9,11 +9,11 @@ constexpr int kThreads = 128;
 // A block: a split of the tokens of one task, and as many columns as its threads hold. Every thread
 // keeps the sums of its columns in registers.
 template <typename T, int kVector>
-__global__ void __launch_bounds__(kThreads) bias_gelu_bwd_kernel(BiasGeluBwdParams<T> p) {
+__global__ void __launch_bounds__(kThreads)
+    bias_gelu_bwd_kernel(BiasGeluBwdParams<T> p, int64_t chunks) {
   constexpr int kBytes = kVector * sizeof(T);
   const int64_t column = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kVector;
   if (column >= p.features) return;
-  const int64_t chunks = num_splits(p.num_tokens) * p.num_tasks;
   for (int64_t chunk = blockIdx.x; chunk < chunks; chunk += gridDim.x) {
     const int64_t task = chunk % p.num_tasks, begin = chunk / p.num_tasks * kSplitTokens;
     const int64_t end = gpu::smaller(p.num_tokens, begin + kSplitTokens);
@@ -45,7 +45,7 @@ int launch(const BiasGeluBwdParams<T>& p, CUstream_st* stream) {
   const dim3 grid(static_cast<unsigned>(gpu::smaller<int64_t>(chunks, 1 << 20)),
                   static_cast<unsigned>(slabs));
   return gpu::launch({"bias_gelu_bwd", grid, dim3(kThreads), 0, stream},
-                     bias_gelu_bwd_kernel<T, kVector>, p);
+                     bias_gelu_bwd_kernel<T, kVector>, p, chunks);
 }
 
 }  // namespace
