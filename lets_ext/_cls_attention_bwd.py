@@ -65,7 +65,8 @@ def _x_grad(x: Tensor, products: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
     for scores, rows in products:
         if rows.numel() == 0:
             continue
-        sequences, heads = (batch, -1) if shared else (-1, scores.shape[2])
+        tasks, heads = scores.shape[1:3]
+        sequences, heads = (batch, tasks * heads) if shared else (batch * tasks, heads)
         scores = scores.reshape(sequences, heads, length)
         rows = rows.reshape(sequences, heads, hidden)
         total = scores.mT @ rows if total is None else torch.baddbmm(total, scores.mT, rows)
@@ -77,7 +78,7 @@ def _x_grad(x: Tensor, products: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
 def _tokens_grad(scores: Tensor, rows: Tensor, like: Tensor) -> Tensor:
     """Gradient of cached keys or values: scores ⊗ rows per head. [1|T, B, S, H]"""
     batch, num_tasks, num_heads = scores.shape[:3]
-    heads = rows.to(scores.dtype).view(num_tasks, batch, num_heads, -1)
+    heads = rows.to(scores.dtype).view(num_tasks, batch, num_heads, rows.shape[-1] // num_heads)
     shared = like.shape[0] == 1
     equation = "btas,tbad->bsad" if shared else "btas,tbad->tbsad"
     return torch.einsum(equation, scores, heads).reshape(like.shape).to(like.dtype)
@@ -89,9 +90,10 @@ def _values_grad(rows: Tensor, mixed: Tensor, crow: Tensor, col: Tensor) -> Tens
     A head of a task owns neighbouring rows of the CSR: to the SDDMM it is a task of its own.
     """
     batch, num_tasks, num_heads, hidden = mixed.shape
-    heads = rows.to(mixed.dtype).reshape(num_tasks, batch, num_heads, -1).transpose(1, 2)
+    width = hidden // num_heads
+    heads = rows.to(mixed.dtype).reshape(num_tasks, batch, num_heads, width).transpose(1, 2)
     return torch.ops.lets_ext.delta_linear_bwd_values.default(
-        heads.reshape(num_tasks * num_heads, batch, hidden // num_heads),
+        heads.reshape(num_tasks * num_heads, batch, width),
         mixed.view(batch, num_tasks * num_heads, hidden).transpose(0, 1),
         crow,
         col,
