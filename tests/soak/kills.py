@@ -80,6 +80,18 @@ class Workplace:
         """Run to the end; the exit code."""
         return os.waitstatus_to_exitcode(os.waitpid(self.start(output, before), 0)[1])
 
+    def timed(self, output: str) -> dict[str, float]:
+        """Run to the end; seconds of each stage."""
+        pid, seconds, before = self.start(output), dict.fromkeys(RECORDS, 0.0), time.monotonic()
+        while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+            stage, now = self.stage(output), time.monotonic()
+            if stage is not None:
+                seconds[stage] += now - before
+            before = now
+            time.sleep(0.001)
+        assert ended[1] == 0, self.log()
+        return seconds
+
     def log(self) -> str:
         return (self.folder / "log.txt").read_text("utf-8", "replace")
 
@@ -101,13 +113,11 @@ def kill_and_resume(kills: int, seed: int = 0) -> dict[str, Any]:
     ended = resumed = 0
     with tempfile.TemporaryDirectory() as temporary:
         place = Workplace(Path(temporary))
-        begun = time.monotonic()
-        assert place.run("whole") == 0, place.log()
-        seconds = time.monotonic() - begun
+        seconds = place.timed("whole")
         whole = place.pack("whole")
         while survived.total() < kills:
             for _ in range(min(draw.randint(1, 3), kills - survived.total())):
-                stage = _kill(place, draw, seconds)
+                stage = _kill(place, draw, seconds, survived)
                 if stage is None:
                     ended += 1  # it was faster than the knife
                     break
@@ -123,19 +133,23 @@ def kill_and_resume(kills: int, seed: int = 0) -> dict[str, Any]:
         "kills_by_stage": dict(sorted(survived.items())),
         "resumed_to_equal_packs": resumed,
         "ended_before_the_kill": ended,
-        "seconds_of_a_whole_run": round(seconds, 1),
+        "seconds_of_a_whole_run": round(sum(seconds.values()), 1),
     }
 
 
-def _kill(place: Workplace, draw: random.Random, seconds: float) -> str | None:
-    """Start a run and kill it within a random stage; the stage, None if it ended before."""
+def _kill(
+    place: Workplace, draw: random.Random, seconds: dict[str, float], survived: Counter[str]
+) -> str | None:
+    """Start a run and kill it at a random moment of the stage, of those that are still to come,
+    that was killed least; the stage, None if it ended before."""
     now = place.stage("killed") or "pack"
-    wanted = draw.choice(list(RECORDS)[list(RECORDS).index(now) :])
-    patience = draw.random() ** 2 * seconds / 2
+    left = list(RECORDS)[list(RECORDS).index(now) :]
+    wanted = min(left, key=lambda stage: survived[stage])
+    patience = draw.random() * seconds[wanted]
     pid = place.start("killed")
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
         if place.stage("killed") == wanted:
-            time.sleep(patience if wanted != "pack" else patience / 20)
+            time.sleep(patience)
             stage = place.stage("killed")
             os.kill(pid, signal.SIGKILL)
             status = os.waitpid(pid, 0)[1]
