@@ -99,8 +99,8 @@ def sha256_of_tensor(tensor: Tensor) -> str:
 def _bytes_of(tensor: Tensor) -> memoryview:
     """The values in memory order; of a contiguous tensor its own memory."""
     flat = tensor.reshape(-1)
-    if flat.numel() == 1:  # counts as contiguous whatever its stride, and cannot be viewed
-        flat = flat.as_strided((1,), (1,))
+    if flat.numel() < 2:  # counts as contiguous whatever its stride, and cannot be viewed
+        flat = flat.as_strided((flat.numel(),), (1,))
     memory: memoryview = flat.view(torch.uint8).numpy().data
     return memory
 

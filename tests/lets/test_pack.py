@@ -156,6 +156,8 @@ def test_checksum_of_one_entry_does_not_depend_on_its_stride():
     strided = torch.as_strided(one, (1,), (0,)).to(torch.uint16)
     assert sha256_of_tensor(strided) == sha256_of_tensor(one.to(torch.uint16))
     assert sha256_of_tensor(torch.as_strided(one, (1,), (0,))) == sha256_of_tensor(one)
+    nothing = torch.empty(0, dtype=torch.uint16)
+    assert sha256_of_tensor(torch.as_strided(nothing, (0,), (0,))) == sha256_of_tensor(nothing)
 
 
 @pytest.mark.parametrize("variant", ["c", "p"])
