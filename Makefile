@@ -9,7 +9,7 @@ NATIVE := $(shell git ls-files csrc CMakeLists.txt setup.py pyproject.toml _buil
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(VENV)/.extension $(VENV)/.demo  ## three real tasks end to end (about 13 minutes on 2 cores)
+demo: $(VENV)/.extension $(VENV)/.demo  ## three real tasks end to end (13 to 17 minutes on 2 cores)
 	$(BIN)/lets demo
 
 test: $(VENV)/.extension  ## the default test suite
