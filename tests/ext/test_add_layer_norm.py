@@ -107,6 +107,10 @@ def test_half_precision_is_no_worse(shape, dtype):
 @pytest.mark.parametrize("bias", [False, True])
 def test_registration(bias):
     torch.library.opcheck(OP, (*make_inputs(grad=True, bias=bias), 1e-5))
+    x, residual, *vectors = make_inputs((2, 1, 2, 71, 21), bias=bias)  # rows of three splits
+    out, mean, rstd = OP(x, residual, *vectors, 1e-5)
+    inputs = (out, x, residual, vectors[0], vectors[2], mean, rstd)
+    torch.library.opcheck(torch.ops.lets_ext.add_layer_norm_bwd.default, inputs)
 
 
 def test_compiles_to_one_graph():

@@ -93,6 +93,8 @@ def test_half_precision_is_no_worse(shape, dtype):
 
 def test_registration():
     torch.library.opcheck(OP, make_inputs(grad=True))
+    x, bias = make_inputs((2, 1, 71, 21))  # rows of three splits
+    torch.library.opcheck(torch.ops.lets_ext.bias_gelu_bwd.default, (x, x, bias))
 
 
 def test_compiles_to_one_graph():
