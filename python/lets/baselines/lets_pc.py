@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from lets.errors import LetsError
 from lets.metrics import policy_report
 from lets.nnz import LayerNnz, TaskNnz
 from lets.policy import Policy
+from lets.shape import EncoderShape
 from lets.task_model import TaskModel
 from lets.train.finetune import forward_of
 from lets.train.stages import (
@@ -53,25 +54,6 @@ def lets_pc_stream(run: SystemRun) -> SystemResult:
     """The same policy with the [CLS] stream wherever it is almost free."""
     policy, seconds = searched_policy(run)
     return fixed_policy(run, policy.streamed(), seconds)
-
-
-def lets_g(run: SystemRun, number: int) -> SystemResult:
-    """LeTS-G-g without a search: so many chains that hold all layers."""
-    return _preset(run, f"g-{number}")
-
-
-def lets_d(run: SystemRun, number: int) -> SystemResult:
-    """Without a search: the top layers are one chain, all others read x^p; 1: every layer does."""
-    return _preset(run, f"depth-{number}")
-
-
-def lets_s(run: SystemRun, number: int) -> SystemResult:
-    """The same, where those below the chain are a [CLS] stream."""
-    return _preset(run, f"stream-{number}")
-
-
-def _preset(run: SystemRun, name: str) -> SystemResult:
-    return fixed_policy(run, Policy.preset(name, run.inputs.encoder.shape.num_layers), {})
 
 
 def searched_policy(
@@ -149,20 +131,27 @@ def lets_pc_stream_costs(sizes: Sizes) -> Costs:
     return lets_pc_costs(replace(sizes, policy=sizes.policy and sizes.policy.streamed()))
 
 
-def lets_g_costs(sizes: Sizes, number: int) -> Costs:
-    return _preset_costs(sizes, f"g-{number}")
+def _given(preset: str) -> tuple[Callable[..., SystemResult], Callable[..., Costs]]:
+    """System and costs of the policies of a preset, by its number; nothing is searched."""
+
+    def policy(shape: EncoderShape, number: int) -> Policy:
+        return Policy.preset(f"{preset}-{number}", shape.num_layers)
+
+    def run_system(run: SystemRun, number: int) -> SystemResult:
+        return fixed_policy(run, policy(run.inputs.encoder.shape, number), {})
+
+    def costs(sizes: Sizes, number: int) -> Costs:
+        return lets_pc_costs(replace(sizes, policy=policy(sizes.shape, number)))
+
+    return run_system, costs
 
 
-def lets_d_costs(sizes: Sizes, number: int) -> Costs:
-    return _preset_costs(sizes, f"depth-{number}")
-
-
-def lets_s_costs(sizes: Sizes, number: int) -> Costs:
-    return _preset_costs(sizes, f"stream-{number}")
-
-
-def _preset_costs(sizes: Sizes, name: str) -> Costs:
-    return lets_pc_costs(replace(sizes, policy=Policy.preset(name, sizes.shape.num_layers)))
+# LeTS-G-g: so many chains that hold all layers.
+lets_g, lets_g_costs = _given("g")
+# The top layers are one chain, all others read x^p; 1: every layer does.
+lets_d, lets_d_costs = _given("depth")
+# The same, where those below the chain are a [CLS] stream.
+lets_s, lets_s_costs = _given("stream")
 
 
 def counts_of(model: TaskModel) -> dict[int, LayerNnz]:
